@@ -1,0 +1,71 @@
+# Everything from a fresh clone: `make demo`, `make test`. Needs Python 3.11 with its venv module, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONTAINER_ENGINE ?= podman
+IMAGE_BUILD ?= $(CONTAINER_ENGINE) build
+IMAGE ?= sdlora:latest
+export HF_HUB_OFFLINE ?= 1
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format benchmark image test-image lock readme clean
+
+help:
+	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
+	@echo "make test        unit and integration tests"
+	@echo "make lint        ruff, mypy, hadolint"
+	@echo "make image       the container image $(IMAGE)"
+	@echo "make test-image  the built image and the Kubernetes manifests"
+	@echo "make readme      brings the README's tables and picture up to date"
+	@echo "make lock        resolves the dependencies anew into the two lock files"
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# pip alone: the lock files carry a hash for every wheel, and pip refuses any other.
+$(VENV)/runtime: docker/requirements.txt pyproject.toml | $(VENV)/python
+	$(BIN)/pip install --quiet --require-hashes -r docker/requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/development: tests/requirements.txt $(VENV)/runtime
+	$(BIN)/pip install --quiet --require-hashes -r tests/requirements.txt
+	@touch $@
+
+demo: $(VENV)/runtime
+	$(BIN)/sdlora demo
+
+test: $(VENV)/development
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile
+
+format: $(VENV)/development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(VENV)/development
+	$(BIN)/python -m pytest tests/benchmarks
+
+image:
+	$(IMAGE_BUILD) -f docker/Dockerfile -t $(IMAGE) .
+
+test-image: $(VENV)/development image
+	CONTAINER_ENGINE=$(CONTAINER_ENGINE) SDLORA_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/container
+
+readme: $(VENV)/runtime
+	$(BIN)/python -m tests.readme
+
+lock: $(VENV)/development
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	  --no-emit-options --output-file docker/requirements.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	  --no-emit-options --extra dev --constraint docker/requirements.txt --output-file tests/requirements.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .cache build artifacts

@@ -1,0 +1,100 @@
+"""The command line: `sdlora JOB`, `python -m service JOB`, `docker run … IMAGE JOB`."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import structlog
+
+from service.exits import ExitCode, ServiceError
+from service.logs import configure_logs
+
+# Job → (module below service.jobs, one line of help). The modules are imported only when they run: --help stays instant.
+JOBS = {
+    "data-prep": ("data_prep", "images in, a captioned and published data set out"),
+    "train": ("train", "a data set in, checkpoints and a LoRA out"),
+    "infer": ("infer", "prompts in, images of the base model and of the LoRA out"),
+    "evaluate": ("evaluate", "LoRA against base on held-out images: promote, hold or reject"),
+    "demo": ("demo", "the four above on the miniature, on a CPU, with no network"),
+    "config": ("config", "the effective settings; --check fails on an unknown or bad one"),
+}
+USAGE = "usage: sdlora JOB [--help] [--flag VALUE …]\n\njobs:\n" + "\n".join(
+    f"  {name:<10} {summary}" for name, (_, summary) in JOBS.items()
+)
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one job and exits with the code that `service.exits` gives to its end."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE + "\n")
+        return ExitCode.DONE if arguments else ExitCode.BAD_CONFIGURATION
+    job, *flags = arguments
+    configure_logs(job=job)
+    log = structlog.get_logger(__name__)
+    try:
+        start(job, flags)
+    except Exception as error:  # noqa: BLE001 - the one place where every failure of a job becomes an exit code
+        code, message = judge(error)
+        log.error("failed", error=message, exit_code=int(code), **({"exc_info": True} if code == ExitCode.BUG else {}))
+        return code
+    return ExitCode.DONE
+
+
+def start(job: str, flags: list[str]) -> None:
+    from service.exits import BadConfiguration
+    from service.settings.catalogue import SETTINGS, check_variables
+
+    if job not in JOBS:
+        raise BadConfiguration(f"{job!r} is no job; there are {', '.join(JOBS)}")
+    module = JOBS[job][0]
+    if job == "config":
+        import_module("service.jobs.config").config(flags)
+        return
+    check_variables(os.environ)
+    settings = read_settings(SETTINGS[job], flags)
+    configure_logs(settings.log_format, job=job, run_id=settings.run_id)
+    getattr(import_module(f"service.jobs.{module}"), module)(settings)
+
+
+def read_settings(settings: type[Any], flags: list[str]) -> Any:
+    """Environment and flags → settings; BadConfiguration names the variables that are wrong."""
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp
+
+    from service.exits import BadConfiguration
+    from service.settings.catalogue import explain_validation
+
+    try:
+        return CliApp.run(settings, cli_args=flags)
+    except ValidationError as error:
+        raise BadConfiguration(explain_validation(settings, error)) from error
+    except SystemExit as end:
+        if end.code:
+            raise BadConfiguration(f"the flags {' '.join(flags)} are not understood; see --help") from end
+        raise
+
+
+def judge(error: Exception) -> tuple[ExitCode, str]:
+    """Exit code and one line for an exception that ended a job."""
+    if isinstance(error, ServiceError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; free some space and start again"
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            ExitCode.OUT_OF_DEVICE_MEMORY,
+            f"the device has not enough memory, try a smaller batch or resolution: {error}",
+        )
+    return ExitCode.BUG, f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main()

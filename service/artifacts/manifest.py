@@ -1,0 +1,126 @@
+"""The list that makes a folder an artifact: what is in it, what it was made of, and by which code."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import to_jsonable_python
+
+from service.artifacts.disk import disk_errors
+from service.artifacts.stores import TEMPORARY, is_safe
+from service.exits import BadData, MissingInput
+
+MANIFEST_NAME = "MANIFEST.json"
+LIBRARIES = ("accelerate", "boto3", "datasets", "diffusers", "numpy", "peft", "pillow", "torch", "transformers")
+
+
+def _stays_inside(path: str) -> str:
+    if not is_safe(path):
+        raise ValueError(f"{path!r} is no path inside an artifact")
+    return path
+
+
+class FileEntry(BaseModel):
+    """A file of an artifact: its path below the artifact, its size in bytes, its sha256 in hex."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Annotated[str, AfterValidator(_stays_inside)]
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel):
+    """What an artifact is. It tells no time, so that publishing the same thing again gives the same bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    kind: str = Field(min_length=1)
+    version: str
+    files: tuple[FileEntry, ...]
+    parents: list[str] = Field(default_factory=list)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    code_version: str
+    libraries: dict[str, str]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Manifest":
+        paths = [file.path for file in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("a file is listed twice")
+        if MANIFEST_NAME in paths:
+            raise ValueError("the manifest lists itself")
+        if self.version != content_version(self.kind, self.files):
+            raise ValueError(f"version {self.version!r} is not the hash of the listed files")
+        return self
+
+    def to_bytes(self) -> bytes:
+        """The canonical form: sorted keys, indented, one newline at the end."""
+        return (json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def content_version(kind: str, files: Iterable[FileEntry]) -> str:
+    """16 hex digits that stand for the kind and the files' paths, sizes and contents, whatever made them."""
+    content = [kind, sorted([file.path, file.size, file.sha256] for file in files)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def describe(folder: Path, *, kind: str, parents: Sequence[str], settings: Mapping[str, Any]) -> Manifest:
+    """The manifest of a folder as it is now. A manifest that lies in it is left out: it is about to be replaced."""
+    if not folder.is_dir():
+        raise MissingInput(f"{folder} is no folder; there is nothing to publish as {kind}")
+    with disk_errors(folder, "WORK_DIR"):
+        paths = sorted(
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file() and not path.name.startswith(TEMPORARY)
+        )
+        paths = [path for path in paths if path != MANIFEST_NAME]
+        for path in paths:
+            if not is_safe(path):
+                raise BadData(f"{folder} holds a file named {path!r}, which cannot be stored; rename it")
+        files = tuple(entry_of(folder, path) for path in paths)
+    if not files:
+        raise BadData(f"{folder} is empty; there is nothing to publish as {kind}")
+    return Manifest(
+        kind=kind,
+        version=content_version(kind, files),
+        files=files,
+        parents=list(parents),
+        settings=to_jsonable_python(dict(settings), inf_nan_mode="strings"),
+        code_version=code_version(),
+        libraries=library_versions(),
+    )
+
+
+def entry_of(folder: Path, path: str) -> FileEntry:
+    """Size and sha256 of a file of `folder`, read once."""
+    file = folder / path
+    return FileEntry(path=path, size=file.stat().st_size, sha256=sha256_of(file))
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def code_version() -> str:
+    """The version of this service; `unknown` when it runs from a checkout that was never installed."""
+    return _version("sdlora") or "unknown"
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that shape a result, read from their metadata, because importing them takes seconds."""
+    return {name: version for name in LIBRARIES if (version := _version(name))}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,252 @@
+"""Folders to artifacts and back: nothing is ever read half, and nothing half-written is ever visible."""
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from service.artifacts.disk import disk_errors
+from service.artifacts.local_store import LocalStore
+from service.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest, describe, sha256_of
+from service.artifacts.parallel import for_each
+from service.artifacts.stores import TEMPORARY, NotFound, ObjectStore, checked_key
+from service.exits import BadConfiguration, BadData
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published folder: where it is in its store, and what is in it."""
+
+    path: str
+    manifest: Manifest
+
+
+def publish(
+    store: ObjectStore,
+    folder: Path,
+    *,
+    kind: str,
+    path: str,
+    parents: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """Stores the files of a folder and makes them visible at once, under `path`.
+
+    When the same files are there already, nothing happens; when others are, the path is refused. Writers that may
+    bring different files at the same moment need paths of their own, such as one an attempt.
+    """
+    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {})
+    return _publish(store, folder, path, manifest)
+
+
+def publish_version(
+    store: ObjectStore,
+    folder: Path,
+    *,
+    kind: str,
+    prefix: str,
+    parents: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """Publishes under `prefix/<version>`, where the version is the hash of the content."""
+    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {})
+    return _publish(store, folder, f"{prefix.rstrip('/')}/{manifest.version}", manifest)
+
+
+def _publish(store: ObjectStore, folder: Path, path: str, manifest: Manifest) -> Artifact:
+    checked_key(path)
+    try:
+        return _same(store, path, manifest)
+    except NotFound:
+        pass
+    for_each(lambda file: store.put(f"{path}/{file.path}", folder / file.path), manifest.files, f"publishing {path}")
+    # Manifest last: a reader that finds it may trust every file it lists. Written first, a crash here would publish
+    # holes. And only if absent: of two writers the first one's manifest stands, and the other one yields.
+    store.put_if_absent(f"{path}/{MANIFEST_NAME}", manifest.to_bytes())
+    artifact = _same(store, path, manifest)
+    log.info("published", path=path, kind=manifest.kind, version=manifest.version, files=len(manifest.files))
+    return artifact
+
+
+def _same(store: ObjectStore, path: str, ours: Manifest) -> Artifact:
+    """The artifact at the path, which must have our content."""
+    stored = read_manifest(store, path)
+    if stored.version != ours.version:
+        raise BadConfiguration(
+            f"{path} in {store.uri} already holds the {stored.kind} {stored.version}, which differs from this "
+            f"{ours.kind} {ours.version}; a published artifact never changes: choose another RUN_ID"
+        )
+    return Artifact(path, stored)
+
+
+def read_manifest(store: ObjectStore, path: str) -> Manifest:
+    """The manifest of an artifact; `NotFound` when there is none or it is still being published."""
+    try:
+        content = store.get(_key(path, MANIFEST_NAME))
+    except NotFound as error:
+        raise NotFound(f"{_name(store, path)} does not exist or is not finished: it has no {MANIFEST_NAME}") from error
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "content"
+        raise BadData(f"{MANIFEST_NAME} of {_name(store, path)} is not valid: {where}: {first['msg']}") from error
+
+
+def exists(store: ObjectStore, path: str) -> bool:
+    """Whether a finished artifact is at `path`."""
+    try:
+        read_manifest(store, path)
+    except NotFound:
+        return False
+    return True
+
+
+def list_artifacts(store: ObjectStore, prefix: str) -> list[str]:
+    """Paths of the finished artifacts at or below `prefix`, sorted; all of them for an empty prefix."""
+    below = f"{prefix.rstrip('/')}/" if prefix else ""
+    paths = (Path(entry.key) for entry in store.list(below))
+    return sorted(
+        "" if path.parent == Path() else path.parent.as_posix() for path in paths if path.name == MANIFEST_NAME
+    )
+
+
+def verify(store: ObjectStore, path: str) -> Manifest:
+    """Reads every byte of an artifact; BadData names the first file that is not what the manifest says."""
+    manifest = read_manifest(store, path)
+    if isinstance(store, LocalStore):
+        _verify_in_place(store, path, manifest)
+        return manifest
+    _compare_sizes(store, path, manifest)
+    with tempfile.TemporaryDirectory(prefix="sdlora-verify-") as folder:
+
+        def check(file: FileEntry) -> None:
+            copy = Path(folder, hashlib.sha256(file.path.encode()).hexdigest())
+            _download(store, path, file, copy)
+            copy.unlink()
+
+        for_each(check, manifest.files, f"verifying {path}")
+    return manifest
+
+
+def fetch(store: ObjectStore, path: str, work_dir: Path) -> Path:
+    """A local folder with exactly the artifact's files, each verified. An empty path means the store's root.
+
+    In a local store it is the artifact itself; from elsewhere, a copy below `work_dir` that later fetches reuse.
+    It is for reading only.
+    """
+    manifest = read_manifest(store, path)
+    if isinstance(store, LocalStore):
+        folder = _verify_in_place(store, path, manifest)
+        if not _strays(store, path, manifest):
+            return folder
+    target = work_dir / "fetched" / hashlib.sha256(_name(store, path).encode()).hexdigest()[:16] / manifest.version
+    with disk_errors(target, "WORK_DIR"):
+        if not _reusable(store, path, manifest, target):
+            _compare_sizes(store, path, manifest)
+            _fetch_copy(store, path, manifest, target)
+    return target
+
+
+def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Through a temporary folder: a fetch that is killed leaves nothing that looks complete.
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as scratch:
+        copy = Path(scratch, "copy")
+
+        def download(file: FileEntry) -> None:
+            (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
+            _download(store, path, file, copy / file.path)
+
+        for_each(download, manifest.files, f"fetching {path or store.uri}")
+        (copy / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        if target.exists() and not _reusable(store, path, manifest, target):
+            with suppress(FileNotFoundError):
+                target.rename(Path(scratch, "damaged"))
+        try:
+            copy.rename(target)
+        except OSError:
+            # Another process of this machine was faster; its copy serves as well, if it is whole.
+            if not _reusable(store, path, manifest, target):
+                raise
+    log.info("fetched", path=path, kind=manifest.kind, version=manifest.version, files=len(manifest.files))
+
+
+def _reusable(store: ObjectStore, path: str, manifest: Manifest, folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        _verify_folder(store, path, manifest, folder)
+    except BadData as error:
+        log.warning("damaged_copy", folder=str(folder), reason=str(error))
+        return False
+    return True
+
+
+def _verify_in_place(store: LocalStore, path: str, manifest: Manifest) -> Path:
+    folder = store.path(path) if path else store.root
+    with disk_errors(folder, "ARTIFACTS_URI"):
+        _verify_folder(store, path, manifest, folder)
+    return folder
+
+
+def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Path) -> None:
+    for_each(lambda file: _check(store, path, file, folder / file.path), manifest.files, f"verifying {path}")
+
+
+def _download(store: ObjectStore, path: str, file: FileEntry, target: Path) -> None:
+    try:
+        store.download(_key(path, file.path), target)
+    except NotFound as error:
+        raise _damaged(store, path, f"{file.path} is missing") from error
+    with disk_errors(target, "WORK_DIR"):
+        _check(store, path, file, target)
+
+
+def _check(store: ObjectStore, path: str, file: FileEntry, copy: Path) -> None:
+    if not copy.is_file():
+        raise _damaged(store, path, f"{file.path} is missing")
+    if (size := copy.stat().st_size) != file.size:
+        raise _damaged(store, path, f"{file.path} has {size} bytes instead of {file.size}")
+    if (sha256 := sha256_of(copy)) != file.sha256:
+        raise _damaged(store, path, f"{file.path} has sha256 {sha256} instead of {file.sha256}")
+
+
+def _compare_sizes(store: ObjectStore, path: str, manifest: Manifest) -> None:
+    """Finds missing and cut-off files by one listing, before gigabytes are downloaded for nothing."""
+    sizes = {entry.key: entry.size for entry in store.list(_key(path, ""))}
+    for file in manifest.files:
+        size = sizes.get(_key(path, file.path))
+        if size is None:
+            raise _damaged(store, path, f"{file.path} is missing")
+        if size != file.size:
+            raise _damaged(store, path, f"{file.path} has {size} bytes instead of {file.size}")
+
+
+def _strays(store: LocalStore, path: str, manifest: Manifest) -> bool:
+    """Whether the folder holds more than the artifact, left by a writer that was killed; readers must not see it."""
+    known = {_key(path, file.path) for file in manifest.files} | {_key(path, MANIFEST_NAME)}
+    return any(entry.key not in known for entry in store.list(_key(path, "")))
+
+
+def _key(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
+
+
+def _name(store: ObjectStore, path: str) -> str:
+    return f"{store.uri}/{path}" if path else store.uri
+
+
+def _damaged(store: ObjectStore, path: str, what: str) -> BadData:
+    return BadData(
+        f"artifact {_name(store, path)} is damaged: {what}; "
+        f"delete its {MANIFEST_NAME} and run the job that made it again"
+    )

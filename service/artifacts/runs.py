@@ -1,0 +1,38 @@
+"""A run: the jobs that share a RUN_ID, and what they leave for each other."""
+
+import json
+
+from service.artifacts.stores import NotFound, ObjectStore, checked_key
+from service.exits import BadData, MissingInput
+
+
+class Run:
+    """The part of a store that belongs to one run."""
+
+    def __init__(self, store: ObjectStore, run_id: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        checked_key(self.path("dataset.json"))
+
+    def path(self, name: str) -> str:
+        """Where the run keeps `name`, such as its `lora` or its `evaluation`."""
+        return f"runs/{self.run_id}/{name}"
+
+    def remember_dataset(self, dataset_path: str) -> None:
+        """Notes which data set the later jobs of the run work with."""
+        note = json.dumps({"dataset": checked_key(dataset_path)}, indent=2) + "\n"
+        self.store.put(self.path("dataset.json"), note.encode())
+
+    def dataset(self) -> str:
+        """The path of the run's data set."""
+        key = self.path("dataset.json")
+        try:
+            note = json.loads(self.store.get(key))
+            return checked_key(note["dataset"])
+        except NotFound as error:
+            raise MissingInput(
+                f"run {self.run_id!r} has no data set in {self.store.uri}; run data-prep with the same RUN_ID first, "
+                "or set TRAIN_DATASET"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadData(f"{self.store.uri}/{key} does not name a data set; run data-prep again") from error

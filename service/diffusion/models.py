@@ -1,0 +1,72 @@
+"""Where a model's files are: the miniature, a local folder, an s3:// mirror, or the hub at a pinned revision."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service import miniature
+from service.artifacts.publishing import fetch
+from service.artifacts.stores import open_store
+from service.exits import BadConfiguration, BadData, MissingInput
+from service.settings.common import MINIATURE, ModelSettings
+
+MINIATURE_FOLDERS = {
+    "model_base": miniature.STABLE_DIFFUSION,
+    "model_vae": miniature.STABLE_DIFFUSION / "vae",
+    "model_captioner": miniature.CAPTIONER,
+    "model_clip": miniature.CLIP,
+}
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What `from_pretrained` needs: `Model.from_pretrained(files.name, **files.options)`.
+
+    `variable` is the setting that named the model, for error messages.
+    """
+
+    variable: str
+    name: str
+    options: dict[str, Any]
+
+
+def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
+    """Resolves the model that the setting `field` (such as "model_base") names; an s3:// mirror is fetched and verified.
+
+    Raises BadConfiguration for a name that can be none of the four kinds, MissingInput for a folder that does not exist.
+    """
+    name = str(getattr(settings, field))
+    variable = field.upper()
+    if name == MINIATURE:
+        return ModelFiles(variable, str(MINIATURE_FOLDERS[field]), {"local_files_only": True})
+    if field == "model_vae" and name == "base":
+        base = locate_model(settings, "model_base")
+        return ModelFiles(variable, base.name, {**base.options, "subfolder": "vae"})
+    if name.startswith("s3://"):
+        return ModelFiles(variable, str(fetch(open_store(name), "", settings.work_dir)), {"local_files_only": True})
+    if Path(name).is_dir():
+        return ModelFiles(variable, name, {"local_files_only": True})
+    if name.startswith((".", "/", "~")):
+        raise MissingInput(f"{variable}={name} is a folder that does not exist")
+    if name.count("/") != 1:
+        raise BadConfiguration(
+            f"{variable}={name} is no model: use a hub id (owner/name), a local folder, an s3:// mirror, or `miniature`"
+        )
+    return ModelFiles(variable, name, {"revision": getattr(settings, f"{field}_revision")})
+
+
+@contextmanager
+def loading(files: ModelFiles) -> Iterator[None]:
+    """Turns the many ways in which `from_pretrained` fails into one line that names the setting."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "revision" in files.options:
+            raise MissingInput(
+                f"{files.variable}={files.name} cannot be loaded from the hub at revision {files.options['revision']}: "
+                f"{reason} (use a folder, an s3:// mirror, or `miniature` where there is no network)"
+            ) from error
+        raise BadData(f"{files.variable}: {files.name} does not hold a model that loads: {reason}") from error

@@ -1,0 +1,35 @@
+"""What the U-Net is trained to predict, and how wrong it is."""
+
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+from torch.nn import functional as F
+
+from service.exits import BadConfiguration
+
+
+def denoising_loss(
+    unet: UNet2DConditionModel,
+    scheduler: DDPMScheduler,
+    latents: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+    prompt_states: Tensor,
+) -> Tensor:
+    """Mean squared error for each sample (Ho et al. 2020, eq. 14; Salimans & Ho 2022 for v). Returns (B,) float32.
+
+    latents, noise: (B, C, H, W) float32, latents scaled; timesteps: (B,) int64; prompt_states: (B, L, D).
+    """
+    # In float32: in bf16 the first timesteps would add no noise at all.
+    noisy = scheduler.add_noise(latents.float(), noise.float(), timesteps)
+    predicted = unet(noisy, timesteps, prompt_states, return_dict=False)[0]
+    target = target_of(scheduler, latents, noise, timesteps)
+    return F.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+
+
+def target_of(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    kind = scheduler.config["prediction_type"]
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    raise BadConfiguration(f"the base model predicts {kind!r}; a LoRA can be trained for epsilon and v_prediction")

@@ -1,0 +1,30 @@
+"""`sdlora config`: the effective settings of every job."""
+
+import json
+import os
+import sys
+
+from pydantic import ValidationError
+
+from service.exits import BadConfiguration
+from service.settings.catalogue import SETTINGS, check_variables, explain_validation
+from service.settings.common import variable_name
+
+
+def config(flags: list[str]) -> None:
+    """Writes every variable with its value to standard output, secrets hidden; `--check` only looks for what is wrong.
+
+    Raises BadConfiguration when a variable is misspelt or a value is refused.
+    """
+    if flags not in ([], ["--check"]):
+        raise BadConfiguration(f"config takes --check or nothing, not {' '.join(flags)}")
+    effective: dict[str, object] = {}
+    for settings in SETTINGS.values():
+        try:
+            values = settings().public()
+        except ValidationError as error:
+            raise BadConfiguration(explain_validation(settings, error)) from error
+        effective |= {variable_name(settings, field): value for field, value in values.items()}
+    check_variables(os.environ)
+    if not flags:
+        sys.stdout.write(json.dumps(dict(sorted(effective.items())), indent=2) + "\n")

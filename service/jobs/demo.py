@@ -1,0 +1,47 @@
+"""`sdlora demo`: the whole chain on the miniature."""
+
+import os
+from pathlib import Path
+
+import structlog
+
+from service.artifacts.publishing import fetch
+from service.artifacts.stores import open_store
+from service.jobs.data_prep import data_prep
+from service.jobs.evaluate import PAGE_NAME, evaluate, read_decision
+from service.jobs.infer import GRID_NAME, infer
+from service.jobs.train import train
+from service.settings.data_prep import DataPrepSettings
+from service.settings.demo import DEMO_VARIABLES, DemoSettings
+from service.settings.evaluate import EvaluateSettings
+from service.settings.infer import InferSettings
+from service.settings.train import TrainSettings
+
+log = structlog.get_logger(__name__)
+
+
+def demo(settings: DemoSettings) -> None:
+    """Data set, LoRA, images and evaluation of one run. A finished stage is not done again."""
+    for name, value in DEMO_VARIABLES.items():
+        os.environ.setdefault(name, value)
+    given = settings.model_dump(exclude_unset=True)
+
+    data_prep(DataPrepSettings(**given))
+    train(TrainSettings(**given))
+    images = infer(InferSettings(**given))
+    evaluation = evaluate(EvaluateSettings(**given))
+
+    store = open_store(settings.artifacts_uri)
+    decision = read_decision(fetch(store, evaluation, settings.work_dir))
+    log.info(
+        "demo finished",
+        decision=decision.outcome,
+        reason=decision.reason,
+        picture=place(store.uri, images, GRID_NAME),
+        page=place(store.uri, evaluation, PAGE_NAME),
+    )
+
+
+def place(root: str, *parts: str) -> str:
+    """Where a person finds a file: a path on this machine, or an s3:// URI."""
+    return "/".join([root, *parts]) if "://" in root else str(Path(root, *parts).resolve())

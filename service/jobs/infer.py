@@ -1,0 +1,72 @@
+"""`sdlora infer`: prompts in, images of the base model and of the LoRA out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from service.artifacts.keys import content_key
+from service.artifacts.publishing import exists, fetch, publish, read_manifest
+from service.artifacts.runs import Run
+from service.artifacts.scratch import scratch_folder
+from service.artifacts.stores import open_store
+from service.diffusion.grid import comparison_grid
+from service.diffusion.sampling import (
+    Drawing,
+    Request,
+    by_prompt,
+    draw_pictures,
+    open_pipeline,
+    put_on_lora,
+    requests_for,
+)
+from service.settings.infer import InferSettings
+
+log = structlog.get_logger(__name__)
+
+GRID_NAME = "grid.png"
+
+
+def infer(settings: InferSettings) -> str:
+    """Draws the prompts with base and LoRA at the same seeds and publishes them. Returns the path of the images."""
+    run = Run(open_store(settings.artifacts_uri), settings.run_id)
+    lora_path = settings.lora or run.path("lora")
+    lora = read_manifest(run.store, lora_path)
+    recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
+    images_path = run.path(f"images/{content_key(recipe)}")
+    if exists(run.store, images_path):
+        log.info("already complete", images=images_path)
+        return images_path
+
+    requests = requests_for(settings.prompts, settings.variations, settings.seed)
+    drawing = Drawing(
+        settings.steps, settings.guidance, settings.resolution, settings.batch_size, settings.negative_prompt
+    )
+    pipeline = open_pipeline(settings)
+    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model")
+    put_on_lora(pipeline, fetch(run.store, lora_path, settings.work_dir), settings.lora_scale)
+    styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA")
+
+    with scratch_folder(settings.work_dir) as folder:
+        write_images(folder / "base", base, requests, recipe | {"lora": None, "lora_version": None})
+        write_images(folder / "lora", styled, requests, recipe)
+        rows = settings.variations
+        comparison_grid(settings.prompts, by_prompt(base, rows), by_prompt(styled, rows)).save(folder / GRID_NAME)
+        publish(run.store, folder, kind="images", path=images_path, parents=[lora_path], settings=recipe)
+    log.info("images published", images=images_path, grid=f"{images_path}/{GRID_NAME}", count=len(base) + len(styled))
+    return images_path
+
+
+def write_images(
+    folder: Path, pictures: Sequence[Image.Image], requests: Sequence[Request], recipe: dict[str, Any]
+) -> None:
+    """One PNG a picture, with everything inside that is needed to draw it again."""
+    folder.mkdir()
+    for number, (picture, request) in enumerate(zip(pictures, requests, strict=True)):
+        parameters = PngInfo()
+        parameters.add_text("parameters", json.dumps({**recipe, "prompt": request.prompt, "seed": request.seed}))
+        picture.save(folder / f"{number:05d}.png", pnginfo=parameters)

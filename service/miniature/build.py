@@ -1,0 +1,67 @@
+"""Trains the miniature family and writes it where the package looks for it.
+
+    npm pack emoji-datasource-google@16.0.0
+    python -m service.miniature.build --package emoji-datasource-google-16.0.0.tgz all
+
+Every part is checkpointed in the work folder and resumes. The parts may also run side by side, each by its name; the
+denoiser needs the finished autoencoder, `export` needs all of them.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from service.miniature.autoencoder import train_autoencoder
+from service.miniature.captioner import train_captioner
+from service.miniature.clip import train_clip
+from service.miniature.corpus import Emoji, read_corpus
+from service.miniature.denoiser import train_denoiser
+from service.miniature.export import export
+from service.miniature.vocabulary import bert_tokenizer, clip_tokenizer
+
+STEPS = {"autoencoder": 1900, "denoiser": 3000, "clip": 2000, "captioner": 2500}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=[*STEPS, "export", "all"])
+    parser.add_argument(
+        "--package", type=Path, required=True, help="the npm archive emoji-datasource-google-16.0.0.tgz"
+    )
+    parser.add_argument("--work", type=Path, default=Path("build/miniature"), help="folder of the checkpoints")
+    parser.add_argument("--steps", type=int, help="steps of this part instead of the default")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    steps = STEPS | ({arguments.part: arguments.steps} if arguments.steps else {})
+    build(arguments.part, read_corpus(arguments.package), arguments.work, steps)
+
+
+def build(part: str, emoji: list[Emoji], work: Path, steps: dict[str, int]) -> None:
+    names = [e.name for e in emoji]
+    clip_words, bert_words = clip_tokenizer(names), bert_tokenizer(names)
+
+    def autoencoder() -> AutoencoderKL:
+        return train_autoencoder(emoji, work, steps["autoencoder"])
+
+    if part == "autoencoder":
+        autoencoder()
+    elif part == "denoiser":
+        train_denoiser(emoji, autoencoder(), clip_words, work, steps["denoiser"])
+    elif part == "clip":
+        train_clip(emoji, clip_words, work, steps["clip"])
+    elif part == "captioner":
+        train_captioner(emoji, bert_words, work, steps["captioner"])
+    else:
+        vae = autoencoder()
+        parts = train_denoiser(emoji, vae, clip_words, work, steps["denoiser"])
+        clip = train_clip(emoji, clip_words, work, steps["clip"])
+        captioner = train_captioner(emoji, bert_words, work, steps["captioner"])
+        export(emoji, vae, parts, clip, captioner, clip_words, bert_words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Writes the trained family as the folders that `from_pretrained` loads, with its samples and its model card."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+from torch import nn
+from transformers import (
+    BertTokenizer,
+    BlipForConditionalGeneration,
+    BlipProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
+)
+
+from service import miniature
+from service.miniature import captioner as captioner_part
+from service.miniature import clip as clip_part
+from service.miniature import corpus
+from service.miniature.corpus import Emoji
+from service.miniature.denoiser import new_scheduler
+from service.miniature.measure import SEEDS, Figures, measure
+
+SAMPLE_COUNT = 160
+SAMPLE_COLOURS = 16
+SHEET_COLUMNS = 16
+CARD = Path(__file__).with_name("README.md")
+
+
+def export(
+    emoji: Sequence[Emoji],
+    vae: AutoencoderKL,
+    parts: nn.ModuleDict,
+    clip: CLIPModel,
+    captioner: BlipForConditionalGeneration,
+    clip_words: CLIPTokenizer,
+    bert_words: BertTokenizer,
+) -> None:
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=parts["text_encoder"],
+        tokenizer=clip_words,
+        unet=parts["unet"],
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    for folder in (miniature.STABLE_DIFFUSION, miniature.CAPTIONER, miniature.CLIP):
+        shutil.rmtree(folder, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(miniature.STABLE_DIFFUSION)
+    for model, processor, folder in (
+        (captioner, captioner_part.new_processor(bert_words), miniature.CAPTIONER),
+        (clip, clip_part.new_processor(clip_words), miniature.CLIP),
+    ):
+        model.to(torch.float16).save_pretrained(folder)
+        processor.save_pretrained(folder)
+    write_samples(emoji, miniature.SAMPLES)
+    figures, pictures = measure(emoji, *load_family())
+    write_card(figures)
+    write_sheet(pictures, Path(__file__).with_name("sheet.png"))
+
+
+def load_family() -> tuple[
+    StableDiffusionPipeline, tuple[BlipForConditionalGeneration, BlipProcessor], tuple[CLIPModel, CLIPProcessor]
+]:
+    """The family as a user loads it: the figures are those of the published half-precision weights."""
+    pipeline = StableDiffusionPipeline.from_pretrained(miniature.STABLE_DIFFUSION, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    captioner = BlipForConditionalGeneration.from_pretrained(miniature.CAPTIONER, dtype=torch.float32)
+    clip = CLIPModel.from_pretrained(miniature.CLIP, dtype=torch.float32)
+    return (
+        pipeline,
+        (captioner, BlipProcessor.from_pretrained(miniature.CAPTIONER)),
+        (clip, CLIPProcessor.from_pretrained(miniature.CLIP)),
+    )
+
+
+def write_samples(emoji: Sequence[Emoji], folder: Path) -> None:
+    """The first SAMPLE_COUNT subjects in 8-bit style, the material of the demo; the denoiser never saw them so."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    subjects = sorted((e for e in emoji if e.subject), key=lambda e: corpus.digest(e.key))
+    for subject in subjects[:SAMPLE_COUNT]:
+        picture = Image.fromarray(corpus.pixelate(subject.pixels, colours=SAMPLE_COLOURS))
+        picture.save(folder / f"{subject.key}.png", optimize=True)
+
+
+def write_sheet(pictures: Sequence[Image.Image], path: Path) -> None:
+    """One picture of each prompt."""
+    shown = pictures[::SEEDS]
+    sheet = Image.new("RGB", (SHEET_COLUMNS * corpus.SIZE, -(-len(shown) // SHEET_COLUMNS) * corpus.SIZE), "white")
+    for number, picture in enumerate(shown):
+        sheet.paste(picture, (number % SHEET_COLUMNS * corpus.SIZE, number // SHEET_COLUMNS * corpus.SIZE))
+    sheet.save(path, optimize=True)
+
+
+def write_card(figures: Figures) -> None:
+    """Puts the figures between the marks in the model card."""
+    rows = [
+        ("Autoencoder, PSNR on held-out emoji, smooth", f"{figures.psnr_smooth:.1f} dB"),
+        ("Autoencoder, PSNR on held-out emoji, pixelated to 16×16", f"{figures.psnr_pixelated:.1f} dB"),
+        ("Captioner, caption has the head noun, smooth subjects", f"{figures.captioned_smooth:.0%}"),
+        ("Captioner, caption has the head noun, pixelated subjects", f"{figures.captioned_pixelated:.0%}"),
+        ("Right subject of 10, 64 prompts × 4 seeds, judged by the miniature CLIP", f"{figures.ranked_by_clip:.0%}"),
+        ("The same, judged by EfficientNet-Lite0 (ImageNet)", f"{figures.ranked_by_efficientnet:.0%}"),
+    ]
+    assert len(rows) == len(asdict(figures))
+    table = "\n".join(["| What | Figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)])
+    before, _, rest = CARD.read_text(encoding="utf-8").partition("<!-- figures -->")
+    _, _, after = rest.partition("<!-- end of figures -->")
+    CARD.write_text(f"{before}<!-- figures -->\n{table}\n<!-- end of figures -->{after}", encoding="utf-8")

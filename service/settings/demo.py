@@ -1,0 +1,29 @@
+"""Settings of `sdlora demo`: the chain on the miniature, small enough for a laptop."""
+
+from service.settings.common import CommonSettings
+
+# Environment variables of the four jobs; one that the user has set stays as it is.
+DEMO_VARIABLES = {
+    "RUN_ID": "demo",
+    "MODEL_BASE": "miniature",
+    "DATA_PREP_SOURCE": "folder",
+    "DATA_PREP_FOLDER": "miniature",
+    "TRAIN_PROFILE": "miniature",
+    "INFER_PROMPTS": "\n".join(
+        f"8-bit illustration, {subject}"
+        for subject in ("a hamburger", "a cat", "a rose", "a pineapple", "a penguin", "a mushroom")
+    ),
+    "INFER_VARIATIONS": "2",
+    "INFER_STEPS": "20",
+    "INFER_GUIDANCE": "4",
+    "INFER_BATCH_SIZE": "12",
+    "EVALUATE_STEPS": "20",
+    "EVALUATE_GUIDANCE": "4",
+    "EVALUATE_VARIATIONS": "2",
+    "EVALUATE_MAX_PROMPTS": "20",
+    "EVALUATE_BATCH_SIZE": "20",
+}
+
+
+class DemoSettings(CommonSettings):
+    """Runs data-prep, train, infer and evaluate on the miniature; every variable of those jobs may be set as well."""

@@ -1,0 +1,53 @@
+"""What all tests share: a clean environment, and places to keep artifacts in."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import S3Server, moto_server, rclone_server
+
+OURS = ("MODEL_", "DATA_PREP_", "TRAIN_", "INFER_", "EVALUATE_", "PROMOTE_", "RETRAIN_", "AWS_")
+OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT"}
+OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the developer's shell changes what a test sees, and no test reaches for the hub or the cloud."""
+    for name in os.environ:
+        if name.startswith(OURS) or name in OURS_EXACTLY or name.upper() in OF_THE_HOST:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # A developer's ~/.aws must not lend its credentials either.
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "moto", "rclone"])
+def store_uri(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place for artifacts, once of each kind."""
+    if request.param == "local":
+        return str(request.getfixturevalue("tmp_path") / "artifacts")
+    server: S3Server = request.getfixturevalue(request.param)
+    use(server, monkeypatch)
+    return f"s3://{server.new_bucket()}/team/style"
+
+
+def use(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes boto3 in this process speak to the server."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)

@@ -1,0 +1,380 @@
+"""The job from images to a published data set, with the network played on loopback."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+)
+
+from service.artifacts.publishing import fetch, read_manifest
+from service.artifacts.runs import Run
+from service.artifacts.stores import open_store
+from service.dataset import imagefolder
+from service.exits import BadData, ExitCode, MissingInput, ServiceError, StorageUnreachable
+from service.jobs.data_prep import data_prep
+from service.settings.data_prep import DataPrepSettings
+from tests.conftest import use
+from tests.integration.bing import Answer, Web, offline_bing
+from tests.servers import S3Server
+
+SIDE = 32
+WORDS = ["a", "red", "green", "blue", "cat", "dog", "tree", "castle", "on", "of", "picture", "sword"]
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP of the right shape that knows nothing: its captions are words at random, the same ones each time."""
+    folder = tmp_path_factory.mktemp("blip")
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]", *WORDS]
+    tokenizer = BertTokenizer(vocab={token: index for index, token in enumerate(tokens)}, bos_token="[DEC]")
+    layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**layers, "vocab_size": len(tokens), "encoder_hidden_size": 32, "max_position_embeddings": 64}
+    special = {"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    vision = {**layers, "image_size": SIDE, "patch_size": 8}
+    torch.manual_seed(0)
+    config = BlipConfig(text_config={**text, **special}, vision_config=vision, projection_dim=16)
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": SIDE, "width": SIDE}
+    BlipProcessor(BlipImageProcessor(size=size), tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, captioner: Path) -> Any:
+    """Runs the job with small settings; keyword arguments replace them."""
+
+    def run(**values: Any) -> str:
+        return data_prep(
+            DataPrepSettings.model_validate(
+                {
+                    "source": "folder",
+                    "artifacts_uri": str(tmp_path / "artifacts"),
+                    "work_dir": tmp_path / "work",
+                    "model_captioner": str(captioner),
+                    "min_images": 3,
+                    "caption_batch": 4,
+                    **values,
+                }
+            )
+        )
+
+    return run
+
+
+def png(seed: int, size: tuple[int, int] = (40, 36)) -> bytes:
+    return encoded(sprite(seed, size), "PNG")
+
+
+def sprite(seed: int, size: tuple[int, int] = (40, 36)) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
+
+
+def encoded(image: Image.Image, file_format: str) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, format=file_format)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Eight good images in three formats and two folders, and five candidates that are none."""
+    folder = tmp_path / "pictures"
+    (folder / "train test").mkdir(parents=True)
+    for seed in range(4):
+        (folder / "train test" / f"sprite {seed}.png").write_bytes(png(seed))
+    for seed in range(4, 7):
+        (folder / f"{seed}.jpeg").write_bytes(encoded(sprite(seed), "JPEG"))
+    (folder / "7.gif").write_bytes(encoded(sprite(7), "GIF"))
+    (folder / "copy.bmp").write_bytes(encoded(sprite(0), "BMP"))
+    (folder / "page.jpg").write_text("<html>gone</html>")
+    (folder / "cut.png").write_bytes(png(8)[:200])
+    (folder / "dot.png").write_bytes(png(9, (1, 1)))
+    (folder / "notes.txt").write_text("remember the milk")
+    return folder
+
+
+def provenance(store_uri: Path, path: str) -> list[dict[str, Any]]:
+    lines = (store_uri / path / "provenance" / "candidates.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def is_clean(tmp_path: Path) -> bool:
+    """Whether a job has left nothing behind, neither published nor under construction."""
+    left = [file for folder in ("artifacts", "work") for file in (tmp_path / folder).rglob("*")]
+    return not left
+
+
+def test_a_folder_becomes_a_data_set_that_loads(pictures: Path, prepare: Any, tmp_path: Path) -> None:
+    path = prepare(folder=str(pictures), run_id="spring", validation_share=0.25, style="8-bit illustration")
+    store = open_store(str(tmp_path / "artifacts"))
+    assert Run(store, "spring").dataset() == path
+    manifest = read_manifest(store, path)
+    assert path == f"datasets/8-bit-illustration/{manifest.version}"
+    assert manifest.kind == "dataset"
+
+    folder = fetch(store, path, tmp_path / "work") / "imagefolder"
+    names = set()
+    for split, count in (("train", 6), ("validation", 2)):
+        with (folder / split / "metadata.csv").open(newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header == ["file_name", "caption"]
+        assert len(rows) == count
+        assert {name for name, _ in rows} == {file.name for file in (folder / split).glob("*.png")}
+        assert all(caption.startswith("8-bit illustration") for _, caption in rows)
+        names |= {f"{split}/{name}" for name, _ in rows}
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(loaded[split]) for split in loaded} == {"train": 6, "validation": 2}
+    assert {example["image"].size for example in loaded["train"]} == {(40, 36)}
+
+    entries = provenance(tmp_path / "artifacts", path)
+    assert [entry["origin"] for entry in entries] == sorted(
+        file.relative_to(pictures).as_posix() for file in pictures.rglob("*") if file.is_file()
+    )
+    assert {entry["origin"]: entry["reason"] for entry in entries if entry["reason"]} == {
+        "train test/sprite 0.png": "dup_exact",
+        "cut.png": "truncated",
+        "dot.png": "too_small",
+        "notes.txt": "not_image",
+        "page.jpg": "not_image",
+    }
+    assert {entry["file_name"] for entry in entries if not entry["reason"]} == names
+    assert list(entries[0]) == ["origin", "reason", "file_name", "sha256", "width", "height"]
+    assert not [file for file in (tmp_path / "work").iterdir() if file.name != "fetched"]
+
+
+def test_the_same_images_give_the_same_version_from_anywhere(pictures: Path, prepare: Any, tmp_path: Path) -> None:
+    first = prepare(folder=str(pictures))
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "artifacts" / "datasets").rglob("*")}
+    copy = tmp_path / "else" / "where"
+    shutil.copytree(pictures, copy)
+    assert prepare(folder=str(pictures), run_id="second", work_dir=tmp_path / "other") == first
+    assert prepare(folder=str(copy), caption_batch=4) == first
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "artifacts" / "datasets").rglob("*")} == files
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_another_image_gives_another_version(pictures: Path, prepare: Any) -> None:
+    first = prepare(folder=str(pictures))
+    (pictures / "new.png").write_bytes(png(99))
+    assert prepare(folder=str(pictures)) != first
+
+
+def test_what_the_service_keeps_inside_the_folder_is_no_candidate(pictures: Path, prepare: Any) -> None:
+    inside = {"folder": str(pictures), "artifacts_uri": str(pictures / "out"), "work_dir": pictures / "tmp"}
+    assert prepare(**inside) == prepare(**inside)
+
+
+def test_a_published_artifact_can_be_prepared_again(pictures: Path, prepare: Any, tmp_path: Path) -> None:
+    first = prepare(folder=str(pictures))
+    second = prepare(folder=first, name="again", square="crop")
+    assert read_manifest(open_store(str(tmp_path / "artifacts")), second).parents == [first]
+    entries = provenance(tmp_path / "artifacts", second)
+    assert {(entry["width"], entry["height"]) for entry in entries if not entry["reason"]} == {(36, 36)}
+
+
+def test_a_prefix_of_a_bucket_is_a_folder(
+    pictures: Path, prepare: Any, moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(moto, monkeypatch)
+    uri = f"s3://{moto.new_bucket()}/ours/pictures"
+    for file in pictures.rglob("*"):
+        if file.is_file():
+            open_store(uri).put(file.relative_to(pictures).as_posix(), file.read_bytes())
+    assert prepare(folder=uri) == prepare(folder=str(pictures))
+    with pytest.raises(MissingInput, match="DATA_PREP_FOLDER"):
+        prepare(folder=f"{uri}/nothing")
+
+
+@pytest.mark.parametrize("folder", ["/nowhere/at/all", "./nowhere", "datasets/none/0123456789abcdef"])
+def test_a_folder_that_does_not_exist_is_named(folder: str, prepare: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match=f"DATA_PREP_FOLDER={folder}") as error:
+        prepare(folder=folder)
+    assert error.value.exit_code == ExitCode.MISSING_INPUT
+    assert is_clean(tmp_path)
+
+
+def failure(prepare: Any, tmp_path: Path, **values: Any) -> str:
+    with pytest.raises(ServiceError) as error:
+        prepare(**values)
+    assert error.value.exit_code == ExitCode.BAD_DATA
+    assert is_clean(tmp_path)
+    return str(error.value)
+
+
+def test_an_empty_folder_holds_no_image(prepare: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no image" in failure(prepare, tmp_path, folder=str(tmp_path / "empty"))
+
+
+def test_a_folder_of_broken_images_is_counted_by_reason(pictures: Path, prepare: Any, tmp_path: Path) -> None:
+    for file in [file for file in pictures.rglob("*") if file.suffix in (".png", ".gif", ".jpeg", ".bmp")]:
+        if file.name not in ("cut.png", "dot.png"):
+            file.unlink()
+    message = failure(prepare, tmp_path, folder=str(pictures))
+    assert "no usable image among 4 candidates; left out: 2 not_image, 1 truncated, 1 too_small" in message
+
+
+def test_too_few_images_are_counted_against_the_variable(pictures: Path, prepare: Any, tmp_path: Path) -> None:
+    message = failure(prepare, tmp_path, folder=str(pictures), min_images=9)
+    assert "8 good images" in message
+    assert "DATA_PREP_MIN_IMAGES=9" in message
+    assert "2 not_image" in message
+
+
+def test_one_image_cannot_be_both_trained_on_and_held_out(prepare: Any, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").write_bytes(png(1))
+    assert "hold out" in failure(prepare, tmp_path, folder=str(tmp_path / "one"), min_images=1)
+
+
+def test_images_without_a_caption_that_can_be_stored_are_left_out(
+    pictures: Path, prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(images: list[Path], _: DataPrepSettings) -> list[str]:
+        return ["a cat", "null", "12", "a dog", "", *["a tree"] * (len(images) - 5)]
+
+    monkeypatch.setattr("service.dataset.captioning.describe", silent)
+    path = prepare(folder=str(pictures), style="")
+    assert [entry["reason"] for entry in provenance(tmp_path / "artifacts", path)].count("caption_failed") == 2
+    shutil.rmtree(tmp_path / "artifacts")
+    shutil.rmtree(tmp_path / "work")
+    assert "2 caption_failed" in failure(prepare, tmp_path, folder=str(pictures), style="", min_images=7)
+
+
+@pytest.mark.parametrize("damage", ["caption", "pixels", "lost", "cut"])
+def test_a_data_set_that_does_not_load_back_is_never_published(
+    damage: str, pictures: Path, prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = imagefolder.write_metadata
+
+    def damaged(rows: list[imagefolder.Row], file: Path) -> None:
+        whole(rows, file)
+        image = file.parent / rows[0].file_name
+        if damage == "caption":
+            file.write_text(file.read_text().replace(rows[0].caption, "null"))
+        elif damage == "pixels":
+            image.write_bytes(png(1000))
+        elif damage == "lost":
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+        else:
+            image.write_bytes(image.read_bytes()[:100])
+
+    monkeypatch.setattr(imagefolder, "write_metadata", damaged)
+    failure(prepare, tmp_path, folder=str(pictures), validation_share=0.5)
+
+
+def test_a_model_that_does_not_load_names_its_variable(pictures: Path, prepare: Any, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(BadData, match="MODEL_CAPTIONER"):
+        prepare(folder=str(pictures), model_captioner=str(tmp_path / "model"))
+    assert is_clean(tmp_path)
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    with offline_bing(tmp_path) as running:
+        for name in ("https_proxy", "http_proxy"):
+            monkeypatch.setenv(name, running.proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setenv("SSL_CERT_FILE", str(running.certificate))
+        yield running
+
+
+def search(prepare: Any, **values: Any) -> str:
+    path: str = prepare(source="bing", query="8-bit swords & shields", limit=50, fetch_timeout=6, **values)
+    return path
+
+
+def good_links(web: Web, count: int) -> list[str]:
+    links = [f"https://images{seed % 3}.example.com/pixel/{seed}.png?w=1&amp;h=2" for seed in range(count)]
+    for seed, link in enumerate(links):
+        web.answers[link.replace("&amp;", "&")] = Answer(body=png(seed))
+    return links
+
+
+def test_a_search_survives_what_the_internet_answers(web: Web, prepare: Any, tmp_path: Path) -> None:
+    host = "https://other.example.org"
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(77))
+    moved = {"Location": "/final.png"}
+    web.answers |= {
+        f"{host}/busy.png": Answer(429, then=Answer(body=png(50))),
+        f"{host}/moved.png": Answer(302, headers=moved),
+        f"{host}/final.png": Answer(body=png(51)),
+        f"{host}/down.png": Answer(503),
+        f"{host}/page.jpg": Answer(body=b"<html>not here</html>", headers={"Content-Type": "image/jpeg"}),
+        f"{host}/inside.png": Answer(301, headers={"Location": "http://127.0.0.1:8080/admin"}),
+        f"{host}/file.png": Answer(301, headers={"Location": secret.as_uri()}),
+        f"{host}/loop.png": Answer(302, headers={"Location": "/loop.png"}),
+        f"{host}/noai.png": Answer(body=png(52), headers={"X-Robots-Tag": "noindex, noai"}),
+        f"{host}/large.png": Answer(body=b"x" * 200_001),
+        f"{host}/drip.png": Answer(body=png(53), drip=0.5),
+        "http://plain.example.net/a.png": Answer(body=png(54)),
+    }
+    refused = ["http://2130706433/a.png", "http://[::ffff:169.254.169.254]/a.png", "ftp://example.com/a.png"]
+    web.links = [*good_links(web, 9), *web.answers, f"{host}/gone.png", secret.as_uri(), *refused]
+    web.links = [link for link in web.links if link.find("?w=1&h") < 0 and not link.endswith("final.png")]
+
+    path = search(prepare, fetch_max_bytes=200_000)
+
+    entries = {entry["origin"]: entry for entry in provenance(tmp_path / "artifacts", path)}
+    assert list(entries) == [link.replace("&amp;", "&") for link in web.links]
+    assert {origin: entry["reason"] for origin, entry in entries.items() if entry["reason"]} == {
+        f"{host}/down.png": "http_status",
+        f"{host}/gone.png": "http_status",
+        f"{host}/page.jpg": "not_image",
+        f"{host}/inside.png": "blocked_address",
+        f"{host}/file.png": "blocked_address",
+        f"{host}/loop.png": "too_many_redirects",
+        f"{host}/noai.png": "robots_noai",
+        f"{host}/large.png": "too_large_bytes",
+        f"{host}/drip.png": "timeout",
+        secret.as_uri(): "blocked_address",
+        **dict.fromkeys(refused, "blocked_address"),
+    }
+    assert sum(entry["reason"] is None for entry in entries.values()) == 12
+    assert web.asked(f"{host}/busy.png") == 2
+    assert web.asked(f"{host}/gone.png") == 1
+    assert web.asked(f"{host}/loop.png") == 6
+    assert not [url for url in web.requests if "127.0.0.1" in url or "169.254" in url or "2130706433" in url]
+
+
+def test_pages_of_the_index_do_not_overlap_and_end(web: Web, prepare: Any, tmp_path: Path) -> None:
+    web.links = good_links(web, 20)
+    path = search(prepare)
+    assert len(provenance(tmp_path / "artifacts", path)) == 20
+    pages = [url for url in web.requests if "www.bing.com" in url]
+    assert ["&first=0&" in pages[0], "&first=7&" in pages[1], "&first=14&" in pages[2]] == [True] * 3
+    assert len(pages) <= 5
+    assert len(web.requests) == len(set(web.requests) - set(pages)) + len(pages)
+
+
+def test_a_silent_index_is_worth_another_attempt_of_the_job(web: Web, prepare: Any, tmp_path: Path) -> None:
+    web.index = Answer(500)
+    with pytest.raises(StorageUnreachable, match="DATA_PREP_QUERY"):
+        search(prepare)
+    assert is_clean(tmp_path)
+
+
+def test_a_search_without_results_holds_no_image(web: Web, prepare: Any, tmp_path: Path) -> None:
+    web.links = []
+    with pytest.raises(BadData, match="DATA_PREP_QUERY=8-bit swords & shields holds no image"):
+        search(prepare)
+    assert is_clean(tmp_path)

@@ -1,0 +1,56 @@
+"""Who may import whom: jobs → dataset | training | evaluation → diffusion → artifacts → settings, logs, exits."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SERVICE = Path(__file__).parents[2] / "service"
+FOUNDATION = {"settings", "logs", "exits"}
+ALLOWED = {
+    "exits": set(),
+    "logs": set(),
+    "settings": {"exits", "logs"},
+    "artifacts": FOUNDATION,
+    "miniature": set(),
+    "diffusion": FOUNDATION | {"artifacts", "miniature"},
+    "dataset": FOUNDATION | {"artifacts", "miniature", "diffusion"},
+    "training": FOUNDATION | {"artifacts", "miniature", "diffusion"},
+    "evaluation": FOUNDATION | {"artifacts", "miniature", "diffusion"},
+    "jobs": FOUNDATION | {"artifacts", "miniature", "diffusion", "dataset", "training", "evaluation"},
+    "__main__": FOUNDATION | {"jobs"},
+}
+IMAGES_AND_MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in SERVICE.rglob("*.py") if path != SERVICE / "__init__.py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(SERVICE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SERVICE)))
+def test_nothing_imports_upwards_or_sideways(path: Path) -> None:
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("service.")}
+    assert ours - {layer(path)} <= ALLOWED[layer(path)]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SERVICE)))
+def test_artifacts_and_settings_know_nothing_of_images_or_models(path: Path) -> None:
+    if layer(path) in FOUNDATION | {"artifacts", "__main__"}:
+        assert {name.split(".")[0] for name in imported(path)} & IMAGES_AND_MODELS == set()
+
+
+def test_every_folder_has_its_place_among_the_layers() -> None:
+    assert {layer(path) for path in modules()} == set(ALLOWED)

@@ -1,0 +1,120 @@
+"""One declaration gives the variable, the flag, the help and the README row."""
+
+import pytest
+from pydantic import ValidationError
+
+from service.__main__ import read_settings, run
+from service.exits import BadConfiguration, ExitCode
+from service.settings.catalogue import SETTINGS, explain_validation, known_variables, misspelt_variables
+from service.settings.common import CommonSettings, flag_name, variable_name
+from service.settings.train import PROFILES, TrainSettings
+from tests.readme import README, with_tables
+
+
+def test_a_misspelt_variable_is_found_and_the_right_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRAIN_MAX_STEP", "100")
+    assert run(["config", "--check"]) == ExitCode.BAD_CONFIGURATION
+    assert "did you mean TRAIN_MAX_STEPS?" in capsys.readouterr().err
+
+
+def test_every_job_refuses_a_misspelt_variable_before_it_does_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_BSAE", "miniature")
+    assert {run([job]) for job in SETTINGS} == {ExitCode.BAD_CONFIGURATION}
+
+
+def test_variables_of_other_programs_are_no_business_of_ours() -> None:
+    assert misspelt_variables(["PATH", "TRAINING", "AWS_REGION", "HF_HOME", "MY_TRAIN_STEPS"]) == {}
+
+
+def test_a_variable_that_resembles_none_of_ours_is_still_refused() -> None:
+    assert misspelt_variables(["TRAIN_ZZZZZZZZ"]) == {"TRAIN_ZZZZZZZZ": None}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values())
+def test_every_field_has_a_description(settings: type[CommonSettings]) -> None:
+    assert [name for name, field in settings.model_fields.items() if not field.description] == []
+
+
+def test_the_flag_has_the_name_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAIN_MAX_STEPS", "3")
+    assert TrainSettings().max_steps == 3
+    assert read_settings(TrainSettings, ["--train-max-steps", "5"]).max_steps == 5
+    assert (variable_name(TrainSettings, "run_id"), flag_name(TrainSettings, "run_id")) == ("RUN_ID", "--run-id")
+
+
+def test_a_refused_value_is_named_by_its_variable_in_one_line() -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainSettings(rank=0, resolution=100)
+    told = explain_validation(TrainSettings, caught.value)
+    assert "TRAIN_RANK=0: " in told
+    assert "TRAIN_RESOLUTION=100: " in told
+    assert "\n" not in told
+
+
+def test_an_unknown_flag_is_a_bad_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--train-rnk", "3"]) == ExitCode.BAD_CONFIGURATION
+    capsys.readouterr()
+
+
+def test_the_report_profile_is_the_published_recipe_value_for_value() -> None:
+    settings = TrainSettings(profile="report")
+    assert (settings.rank, settings.lora_alpha, settings.init) == (4, 4, "gaussian")
+    assert settings.target_modules == ["to_k", "to_q", "to_v", "to_out.0"]
+    assert (settings.learning_rate, settings.weight_decay, settings.lr_scheduler) == (1e-4, 1e-2, "cosine")
+    assert (settings.max_grad_norm, settings.batch_size, settings.resolution) == (1.0, 2, 1024)
+    assert (settings.random_flip, settings.max_steps, settings.checkpoint_every) == (0.5, 10_000, 5_000)
+
+
+def test_the_declared_defaults_are_those_of_the_report_profile() -> None:
+    declared = {name: TrainSettings.model_fields[name].default for name in PROFILES["report"]}
+    assert declared == PROFILES["report"]
+
+
+def test_a_variable_overrides_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAIN_PROFILE", "recommended")
+    monkeypatch.setenv("TRAIN_RANK", "8")
+    settings = TrainSettings()
+    assert (settings.rank, settings.resolution) == (8, 512)
+
+
+def test_profiles_set_only_what_there_is_to_set() -> None:
+    assert {name for profile in PROFILES.values() for name in profile} <= set(TrainSettings.model_fields)
+
+
+def test_a_miniature_base_makes_the_whole_family_miniature_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_BASE", "miniature")
+    monkeypatch.setenv("MODEL_CLIP", "openai/clip-vit-large-patch14")
+    settings = TrainSettings()
+    assert (settings.model_vae, settings.model_captioner) == ("miniature", "miniature")
+    assert settings.model_clip == "openai/clip-vit-large-patch14"
+
+
+def test_the_model_that_left_the_hub_is_found_where_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_BASE", "runwayml/stable-diffusion-v1-5")
+    assert TrainSettings().model_base == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+def test_a_list_is_a_line_each_or_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFER_PROMPTS", "a cat, asleep\na dog")
+    assert SETTINGS["infer"]().model_dump()["prompts"] == ["a cat, asleep", "a dog"]
+    monkeypatch.setenv("TRAIN_TARGET_MODULES", "to_q, to_k")
+    assert TrainSettings().target_modules == ["to_q", "to_k"]
+
+
+def test_the_demo_sets_only_variables_that_exist() -> None:
+    from service.settings.demo import DEMO_VARIABLES
+
+    assert set(DEMO_VARIABLES) <= known_variables()
+
+
+def test_the_readme_has_the_tables_that_the_settings_give() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert text == with_tables(text)
+
+
+def test_a_bad_configuration_is_reported_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_PREP_SOURCE", "folder")
+    with pytest.raises(BadConfiguration, match="DATA_PREP_FOLDER"):
+        read_settings(SETTINGS["data-prep"], [])
