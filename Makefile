@@ -6,6 +6,8 @@ CONTAINER_ENGINE ?= podman
 IMAGE_BUILD ?= $(CONTAINER_ENGINE) build
 IMAGE ?= sdlora:latest
 export HF_HUB_OFFLINE ?= 1
+# Keeps the layer of the dependencies: without it, every change of the code would install them anew.
+export BUILDAH_LAYERS ?= true
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint format benchmark image test-image lock readme clean

@@ -24,6 +24,12 @@ JOBS = {
 USAGE = "usage: sdlora JOB [--help] [--flag VALUE …]\n\njobs:\n" + "\n".join(
     f"  {name:<10} {summary}" for name, (_, summary) in JOBS.items()
 )
+# What the libraries say by themselves is neither an event nor in JSON; a user's own choice stays.
+QUIET_LIBRARIES = {
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -37,6 +43,8 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write(USAGE + "\n")
         return ExitCode.DONE if arguments else ExitCode.BAD_CONFIGURATION
     job, *flags = arguments
+    for name, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
     configure_logs(job=job)
     log = structlog.get_logger(__name__)
     try:

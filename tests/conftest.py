@@ -4,12 +4,17 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import S3Server, moto_server, rclone_server
 
 OURS = ("MODEL_", "DATA_PREP_", "TRAIN_", "INFER_", "EVALUATE_", "PROMOTE_", "RETRAIN_", "AWS_")
 OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+
+# A property is true or false, not fast or slow: a busy machine must not turn it into a failure.
+settings.register_profile("any_machine", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 
 @pytest.fixture(autouse=True)

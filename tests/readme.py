@@ -7,7 +7,11 @@ from service.settings.catalogue import SETTINGS, readme_table
 from service.settings.common import CommonSettings, ModelSettings
 
 README = Path(__file__).parents[1] / "README.md"
-TABLES = {"shared": CommonSettings, "models": ModelSettings, **{job: SETTINGS[job] for job in SETTINGS if job != "demo"}}
+TABLES = {
+    "shared": CommonSettings,
+    "models": ModelSettings,
+    **{job: SETTINGS[job] for job in SETTINGS if job != "demo"},
+}
 
 
 def with_tables(text: str) -> str:

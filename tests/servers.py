@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
+from botocore.config import Config
 
 KEY = "AKIATESTTESTTESTTEST"
 SECRET = "testsecrettestsecrettestsecrettestsecret"
@@ -34,8 +35,8 @@ def moto_server() -> Iterator[S3Server]:
     """moto: honours conditional writes, checks no credentials."""
     port = free_port()
     command = [str(executable("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
-    with running(command, port):
-        yield server_on(port)
+    with running(command, port), served_on(port) as server:
+        yield server
 
 
 @contextmanager
@@ -45,8 +46,8 @@ def rclone_server(folder: Path) -> Iterator[S3Server]:
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(executable("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", f"{KEY},{SECRET}", str(folder)]
-    with running(command, port):
-        yield server_on(port)
+    with running(command, port), served_on(port) as server:
+        yield server
 
 
 @contextmanager
@@ -83,23 +84,27 @@ def refusing_server(status: int, code: str) -> Iterator[S3Server]:
         server.server_close()
 
 
-def server_on(port: int) -> S3Server:
+@contextmanager
+def served_on(port: int) -> Iterator[S3Server]:
     environment = environment_for(port)
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+        region_name=environment["AWS_REGION"],
+        config=Config(proxies={}),
+    )
 
     def new_bucket() -> str:
         name = bucket_name()
-        client = boto3.client(
-            "s3",
-            endpoint_url=environment["AWS_ENDPOINT_URL"],
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-            region_name=environment["AWS_REGION"],
-        )
         client.create_bucket(Bucket=name)
-        client.close()
         return name
 
-    return S3Server(environment, new_bucket)
+    try:
+        yield S3Server(environment, new_bucket)
+    finally:
+        client.close()
 
 
 def environment_for(port: int) -> dict[str, str]:

@@ -38,7 +38,10 @@ class S3Store:
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket_seen = False
         with self._explaining():
-            self._client = boto3.Session().client("s3", config=_configuration(), region_name=_region())
+            session = boto3.Session()
+            # boto3 reads AWS_DEFAULT_REGION and its files; pods are given AWS_REGION; other servers take any.
+            region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+            self._client = session.client("s3", config=_configuration(), region_name=region)
 
     def put(self, key: str, data: bytes | Path) -> None:
         full = self._full(key)
@@ -162,8 +165,3 @@ def _configuration() -> Config:
         read_timeout=60,
         max_pool_connections=32,
     )
-
-
-def _region() -> str | None:
-    """boto3 reads AWS_DEFAULT_REGION and its files; pods are given AWS_REGION; other servers take any."""
-    return boto3.Session().region_name or os.environ.get("AWS_REGION") or "us-east-1"

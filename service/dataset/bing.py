@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import io
+import urllib.error
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,13 @@ class Index(Bing):
         self.download_count += 1
         self.found.append(link)
 
+    def run(self) -> None:
+        try:
+            super().run()
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection, which the library does not let go
+            raise
+
     def pages(self) -> Iterator[list[str]]:
         """Lists of new links, PAGE of them but for the last. Raises what urllib raises when Bing does not answer."""
         more = True
@@ -56,7 +64,7 @@ class Index(Bing):
             self.found, self.download_count = [], 0
             attempts = Retrying(
                 retry=retry_if_exception_type((OSError, http.client.HTTPException)),
-                wait=wait_exponential_jitter(initial=0.5, max=5),
+                wait=wait_exponential_jitter(multiplier=0.5, max=5),
                 stop=stop_after_attempt(ATTEMPTS),
                 reraise=True,
             )

@@ -45,7 +45,7 @@ class Fetcher:
         deadline = Deadline(self._timeout)
         attempts = Retrying(
             retry=retry_if_exception_type(Transient),
-            wait=wait_exponential_jitter(initial=0.5, max=5),
+            wait=wait_exponential_jitter(multiplier=0.5, max=5),
             # Waiting past the deadline would only turn the reason into a time-out.
             stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= deadline.remaining(),
             reraise=True,

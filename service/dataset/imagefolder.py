@@ -109,8 +109,9 @@ def check_loads_back(folder: Path, rows: Sequence[Row], cache_dir: Path) -> None
 def compare(loaded: datasets.Dataset, rows: Sequence[Row], split: str) -> None:
     if len(loaded) != len(rows):
         raise BadData(f"{split} loads back with {len(loaded)} images instead of {len(rows)}")
-    for example, row in zip(loaded, rows, strict=True):
+    for index, row in enumerate(rows):
         try:
+            example = loaded[index]
             same = pixel_hash(example["image"].convert("RGB")) == row.sha256
         except (OSError, SyntaxError) as error:
             raise BadData(f"{split}/{row.file_name} does not decode: {error}") from error

@@ -29,9 +29,7 @@ def load_components(settings: ModelSettings) -> Components:
         text_encoder = CLIPTextModel.from_pretrained(
             base.name, subfolder="text_encoder", dtype=torch.float32, **base.options
         )
-        unet = UNet2DConditionModel.from_pretrained(
-            base.name, subfolder="unet", torch_dtype=torch.float32, **base.options
-        )
+        unet = UNet2DConditionModel.from_pretrained(base.name, subfolder="unet", dtype=torch.float32, **base.options)
         scheduler = DDPMScheduler.from_pretrained(base.name, subfolder="scheduler", **base.options)
     vae = load_vae(settings)
     for model in (text_encoder, unet, vae):
@@ -42,4 +40,4 @@ def load_components(settings: ModelSettings) -> Components:
 def load_vae(settings: ModelSettings) -> AutoencoderKL:
     files = locate_model(settings, "model_vae")
     with loading(files):
-        return AutoencoderKL.from_pretrained(files.name, torch_dtype=torch.float32, **files.options)
+        return AutoencoderKL.from_pretrained(files.name, dtype=torch.float32, **files.options)

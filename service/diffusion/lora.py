@@ -1,5 +1,6 @@
 """The adapter: put into the U-Net, taken out as a file, proven to be alive."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -80,7 +81,21 @@ def save_lora(unet: UNet2DConditionModel, folder: Path) -> Path:
         unet_lora_adapter_metadata=config,
         weight_name=WEIGHTS_NAME,
     )
+    order_header(folder / WEIGHTS_NAME)
     return folder / WEIGHTS_NAME
+
+
+def order_header(file: Path) -> None:
+    """Sorts the metadata in the header of a safetensors file: the library writes it in a random order, and the same LoRA
+    would differ in its bytes from run to run. Format: 8 bytes little-endian length, JSON padded with spaces, the tensors.
+    """
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def assert_alive(unet: UNet2DConditionModel) -> None:

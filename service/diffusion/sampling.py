@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
 from service.diffusion.components import load_vae
@@ -47,6 +48,7 @@ def by_prompt(pictures: Sequence[Image.Image], variations: int) -> list[list[Ima
 
 def open_pipeline(settings: ModelSettings) -> StableDiffusionPipeline:
     """The base model on the best device there is, in half precision on a GPU."""
+    disable_progress_bar()  # ours are for the work that takes time
     files = locate_model(settings, "model_base")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     half = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
@@ -57,7 +59,7 @@ def open_pipeline(settings: ModelSettings) -> StableDiffusionPipeline:
             vae=load_vae(settings),
             safety_checker=None,
             requires_safety_checker=False,
-            torch_dtype=dtype,
+            dtype=dtype,
             **files.options,
         )
     pipeline.set_progress_bar_config(disable=True)

@@ -70,7 +70,7 @@ def load_family() -> tuple[
     StableDiffusionPipeline, tuple[BlipForConditionalGeneration, BlipProcessor], tuple[CLIPModel, CLIPProcessor]
 ]:
     """The family as a user loads it: the figures are those of the published half-precision weights."""
-    pipeline = StableDiffusionPipeline.from_pretrained(miniature.STABLE_DIFFUSION, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(miniature.STABLE_DIFFUSION, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     captioner = BlipForConditionalGeneration.from_pretrained(miniature.CAPTIONER, dtype=torch.float32)
     clip = CLIPModel.from_pretrained(miniature.CLIP, dtype=torch.float32)

@@ -70,7 +70,12 @@ class Trainer:
         self.parameters = lora_parameters(unet)
         optimizer = torch.optim.AdamW(self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         # Not through `prepare`: that would advance the schedule once a process and step, and decay it too fast.
-        self.schedule = get_scheduler(settings.lr_scheduler, optimizer, settings.lr_warmup_steps, settings.max_steps)
+        self.schedule = get_scheduler(
+            settings.lr_scheduler,
+            optimizer,
+            num_warmup_steps=settings.lr_warmup_steps,
+            num_training_steps=settings.max_steps,
+        )
         self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
         accelerator.register_for_checkpointing(self.progress, self.schedule)
         accelerator.register_save_state_pre_hook(self._save_lora)

@@ -92,11 +92,13 @@ def handler(web: Web, context_for: Callable[[str], ssl.SSLContext]) -> type[Base
 
         def do_CONNECT(self) -> None:
             self.host = self.path.rpartition(":")[0]
+            plain = self.rfile, self.wfile
             self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             with context_for(self.host).wrap_socket(self.connection, server_side=True) as secured:
                 self.rfile, self.wfile = secured.makefile("rb"), secured.makefile("wb", buffering=0)
                 with self.rfile, self.wfile:
                     self.handle_one_request()
+            self.rfile, self.wfile = plain  # the caller flushes and closes them
             self.close_connection = True
 
         def do_GET(self) -> None:

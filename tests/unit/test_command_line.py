@@ -18,7 +18,9 @@ def test_help_names_every_job_and_imports_nothing_heavy() -> None:
         "import sys; from service.__main__ import run; code = run(['--help']);"
         f"print(code, [name for name in {HEAVY} if name in sys.modules])"
     )
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert output.splitlines()[-1] == "0 []"
     assert all(f"  {job} " in output for job in JOBS)
 
@@ -28,7 +30,9 @@ def test_the_settings_are_shown_without_importing_what_only_jobs_need() -> None:
         "import sys; from service.__main__ import run; code = run(['config', '--check']);"
         "print(code, [name for name in ('torch', 'boto3', 'diffusers', 'transformers') if name in sys.modules])"
     )
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert output.splitlines()[-1] == "0 []"
 
 

@@ -84,7 +84,7 @@ def test_an_adapter_on_a_half_precision_model_is_float32() -> None:
 
 
 def test_an_unknown_target_module_is_named_with_those_that_exist() -> None:
-    with pytest.raises(BadConfiguration, match="'to_z'.*to_q"):
+    with pytest.raises(BadConfiguration, match=r"'to_z'.*to_q"):
         with_lora(target_modules=["to_q", "to_z"])
 
 
@@ -107,7 +107,9 @@ def trained(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     return unet
 
 
-def test_the_saved_file_gives_the_output_of_the_trained_model_back_even_when_alpha_is_not_the_rank(tmp_path: Path) -> None:
+def test_the_saved_file_gives_the_output_of_the_trained_model_back_even_when_alpha_is_not_the_rank(
+    tmp_path: Path,
+) -> None:
     unet = trained(with_lora(rank=4, lora_alpha=12))
     file = save_lora(unet, tmp_path)
     again = small_unet()

@@ -83,7 +83,9 @@ def test_profiles_set_only_what_there_is_to_set() -> None:
     assert {name for profile in PROFILES.values() for name in profile} <= set(TrainSettings.model_fields)
 
 
-def test_a_miniature_base_makes_the_whole_family_miniature_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_miniature_base_makes_the_whole_family_miniature_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MODEL_BASE", "miniature")
     monkeypatch.setenv("MODEL_CLIP", "openai/clip-vit-large-patch14")
     settings = TrainSettings()

@@ -1,0 +1,79 @@
+"""The chain as tests run it: as processes of their own, on the miniature, small or whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# A few steps and pictures of everything: long enough to go wrong, short enough to be repeated.
+SMALL = {
+    "DATA_PREP_LIMIT": "24",
+    "TRAIN_MAX_STEPS": "12",
+    "TRAIN_CHECKPOINT_EVERY": "4",
+    "TRAIN_BATCH_SIZE": "4",
+    "INFER_PROMPTS": "8-bit illustration, a cat",
+    "INFER_VARIATIONS": "1",
+    "INFER_STEPS": "2",
+    "EVALUATE_STEPS": "2",
+    "EVALUATE_VARIATIONS": "2",
+    "EVALUATE_MAX_PROMPTS": "2",
+}
+SECONDS = 540
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended, and what it said."""
+
+    code: int
+    events: list[dict[str, Any]]
+
+    def last(self, event: str) -> dict[str, Any]:
+        return [e for e in self.events if e["event"] == event][-1]
+
+
+def start(job: str, folder: Path, variables: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Starts `sdlora JOB` with artifacts and scratch files in `folder` unless `variables` say otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "ARTIFACTS_URI": str(folder / "artifacts"),
+        "WORK_DIR": str(folder / "work"),
+        **variables,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", job], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(job: str, folder: Path, variables: Mapping[str, str]) -> End:
+    with start(job, folder, variables) as process:
+        _, errors = process.communicate(timeout=SECONDS)
+    return End(process.returncode, events_of(errors))
+
+
+def finish_killed_at(job: str, folder: Path, variables: Mapping[str, str], event_number: int) -> End | None:
+    """Kills the process with SIGKILL as soon as it has logged so many events; None when it ended before."""
+    seen = 0
+    with start(job, folder, variables) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            seen += line.startswith("{")
+            if seen == event_number:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.communicate(timeout=SECONDS)
+    return End(process.returncode, []) if seen == event_number else None
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def lora_bytes(folder: Path, run: str = "demo") -> bytes:
+    return (folder / "artifacts" / "runs" / run / "lora" / "pytorch_lora_weights.safetensors").read_bytes()

@@ -1,0 +1,122 @@
+"""Images in, a decision out: the same LoRA wherever it is stored and however often it is killed."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.artifacts.stores import open_store
+from service.exits import ExitCode
+from tests.conftest import use
+from tests.integration.chain import SMALL, finish, finish_killed_at, lora_bytes
+from tests.servers import S3Server
+
+KILLS = 6
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert finish("demo", folder, SMALL | {"HF_HUB_OFFLINE": "1"}).code == ExitCode.DONE
+    return folder
+
+
+def test_away_from_a_terminal_every_line_is_json_and_the_last_one_says_the_decision_and_where_to_look(
+    undisturbed: Path,
+) -> None:
+    again = finish("demo", undisturbed, SMALL)
+    last = again.events[-1]
+    assert last["event"] == "demo finished"
+    assert last["decision"] in ("promote", "hold", "reject")
+    assert last["reason"]
+    assert Path(last["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert "<html" in Path(last["page"]).read_text()
+
+
+def test_a_finished_chain_is_not_done_again(undisturbed: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (undisturbed / "artifacts" / "runs").rglob("MANIFEST.json")}
+    assert finish("demo", undisturbed, SMALL).code == ExitCode.DONE
+    after = {path: path.stat().st_mtime_ns for path in (undisturbed / "artifacts" / "runs").rglob("MANIFEST.json")}
+    assert after == before
+
+
+def test_killed_at_any_moment_and_started_again_the_chain_ends_with_the_same_lora(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    moments = random.Random(20)
+    killed = 0
+    for _ in range(KILLS):
+        end = finish_killed_at("demo", tmp_path, SMALL, moments.randint(2, 16))
+        killed += end is not None
+    assert killed == KILLS
+    assert finish("demo", tmp_path, SMALL).code == ExitCode.DONE
+    assert lora_bytes(tmp_path) == lora_bytes(undisturbed)
+
+
+def test_training_killed_after_a_checkpoint_goes_on_from_it(undisturbed: Path, tmp_path: Path) -> None:
+    variables = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo"}
+    source = {"DATA_PREP_SOURCE": "folder", "DATA_PREP_FOLDER": "miniature"}
+    assert finish("data-prep", tmp_path, variables | source).code == ExitCode.DONE
+    checkpoints = tmp_path / "artifacts" / "runs" / "demo" / "checkpoints"
+    events = 1
+    while not list(checkpoints.rglob("MANIFEST.json")):
+        finish_killed_at("train", tmp_path, variables, events := events + 3)
+    end = finish("train", tmp_path, variables)
+    assert end.last("resumed")["step"] >= 4
+    assert lora_bytes(tmp_path) == lora_bytes(undisturbed)
+
+
+@pytest.mark.parametrize("server_name", ["moto", "rclone"])
+def test_on_s3_the_chain_makes_the_same_lora_byte_for_byte(
+    server_name: str,
+    undisturbed: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server: S3Server = request.getfixturevalue(server_name)
+    uri = f"s3://{server.new_bucket()}/team"
+    end = finish("demo", tmp_path, SMALL | server.environment | {"ARTIFACTS_URI": uri})
+    assert end.code == ExitCode.DONE
+    assert end.events[-1]["page"].startswith(uri)
+    use(server, monkeypatch)
+    lora = open_store(uri).get("runs/demo/lora/pytorch_lora_weights.safetensors")
+    assert lora == lora_bytes(undisturbed)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_serves(undisturbed: Path, tmp_path: Path) -> None:
+    training = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo"}
+    training |= {"ARTIFACTS_URI": str(tmp_path / "artifacts")}
+    copy_run(undisturbed, tmp_path)
+    newest = tmp_path / "artifacts" / "runs" / "demo" / "checkpoints" / "step-00000012"
+    file = next(newest.rglob("lora.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    end = finish("train", tmp_path, training)
+    assert "lora.safetensors" in end.last("checkpoint set aside")["reason"]
+    assert end.last("resumed")["step"] == 8
+    assert lora_bytes(tmp_path) == lora_bytes(undisturbed)
+
+
+def test_with_every_checkpoint_damaged_training_stops_rather_than_start_over(undisturbed: Path, tmp_path: Path) -> None:
+    copy_run(undisturbed, tmp_path)
+    for file in (tmp_path / "artifacts" / "runs" / "demo" / "checkpoints").rglob("lora.safetensors"):
+        file.write_bytes(b"")
+    training = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo"}
+    assert finish("train", tmp_path, training).code == ExitCode.BAD_DATA
+
+
+def test_a_run_is_not_continued_with_other_settings(undisturbed: Path, tmp_path: Path) -> None:
+    copy_run(undisturbed, tmp_path)
+    training = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo", "TRAIN_RANK": "8"}
+    end = finish("train", tmp_path, training)
+    assert end.code == ExitCode.BAD_CONFIGURATION
+    assert "RANK (4 there, 8 now)" in end.last("failed")["error"]
+
+
+def copy_run(source: Path, target: Path) -> None:
+    """The data set and the checkpoints of a run, without the LoRA that came of them."""
+    shutil.copytree(source / "artifacts", target / "artifacts")
+    shutil.rmtree(target / "artifacts" / "runs" / "demo" / "lora")

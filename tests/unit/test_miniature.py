@@ -1,0 +1,104 @@
+"""The miniature family is what it says: it loads unchanged, it is small, and it draws, captions and judges."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from service import miniature
+from service.miniature import corpus
+from service.miniature.export import CARD, load_family
+from service.miniature.fitting import schedule
+from service.miniature.measure import candidates, captions_of, named, ranked_first
+
+LIMIT = 25 * 1024 * 1024
+
+
+def test_the_family_and_its_samples_take_at_most_25_megabytes() -> None:
+    files = [path for path in Path(miniature.__file__).parent.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= LIMIT
+
+
+def test_every_weight_is_a_half_precision_safetensor() -> None:
+    from safetensors import safe_open
+
+    weights = list((Path(miniature.__file__).parent / "models").rglob("*.safetensors"))
+    assert len(weights) == 5
+    for path in weights:
+        with safe_open(path, "pt") as file:
+            kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        assert kinds <= {"F16", "I64"}, path
+
+
+def test_no_word_of_the_style_phrase_is_in_the_words_that_the_family_learned() -> None:
+    learned = {word for name in corpus.read_subjects().values() for word in name.split()}
+    learned |= {word for wording in corpus.WORDINGS for word in wording.split()}
+    assert learned & {"8-bit", "8", "bit", "illustration", "pixel", "art"} == set()
+    words = json.loads((miniature.CAPTIONER / "tokenizer.json").read_text())["model"]["vocab"]
+    assert {"illustration", "8-bit"} & set(words) == set()
+
+
+def test_the_captioner_names_the_samples_although_they_are_pixelated() -> None:
+    names = corpus.read_subjects()
+    samples = sorted(miniature.SAMPLES.glob("*.png"))
+    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in samples]
+    _, (captioner, processor), _ = load_family()
+    captions = captions_of(captioner, processor, pictures)
+    subjects = [corpus.Emoji(p.stem, names[p.stem], True, False, x) for p, x in zip(samples, pictures, strict=True)]
+    assert named(captions, subjects) >= 0.6
+
+
+@torch.no_grad()
+def test_the_autoencoder_gives_pixelated_pictures_back() -> None:
+    from service.miniature.measure import reconstruction_psnr
+
+    pipeline, _, _ = load_family()
+    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(miniature.SAMPLES.glob("*.png"))[:32]]
+    assert reconstruction_psnr(pipeline.vae, pictures) >= 24
+
+
+def test_the_samples_are_in_8_bit_style() -> None:
+    samples = sorted(miniature.SAMPLES.glob("*.png"))
+    assert len(samples) == 160
+    for path in samples:
+        picture = Image.open(path).convert("RGB")
+        assert picture.size == (corpus.SIZE, corpus.SIZE)
+        blocks = np.asarray(picture).reshape(16, 4, 16, 4, 3)
+        assert (blocks == blocks[:, :1, :, :1]).all()
+        assert len(picture.getcolors(256) or range(257)) <= 16
+
+
+def test_the_model_card_has_a_figure_for_every_claim() -> None:
+    card = CARD.read_text()
+    table = card.partition("<!-- figures -->")[2].partition("<!-- end of figures -->")[0]
+    assert len(re.findall(r"\| [\d.]+ ?(dB|%) \|", table)) == 6
+    assert (CARD.parent / "sheet.png").exists()
+
+
+def test_held_out_emoji_are_no_subjects_and_one_in_eight_of_the_rest() -> None:
+    subjects = corpus.read_subjects()
+    assert not any(corpus.is_held_out(key, subjects) for key in subjects)
+    others = [f"emoji-{number}" for number in range(4000)]
+    assert sum(corpus.is_held_out(key, subjects) for key in others) / 4000 == pytest.approx(1 / 8, abs=0.02)
+
+
+def test_candidates_are_ten_different_subjects_with_the_right_one_first() -> None:
+    for right in (0, 17, 99):
+        drawn = candidates(right, 100)
+        assert (len(drawn), len(set(drawn)), drawn[0]) == (10, 10, right)
+
+
+def test_a_picture_counts_only_when_its_own_subject_is_first() -> None:
+    assert ranked_first(torch.eye(12), list(range(12))) == 1.0
+    assert ranked_first(-torch.eye(12), list(range(12))) == 0.0
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_nothing() -> None:
+    factors = [schedule(step, 1000) for step in range(1000)]
+    assert factors[0] < 0.02
+    assert factors[99] == factors[600] == 1.0
+    assert 0 < factors[-1] < 0.01
