@@ -29,7 +29,8 @@ def configure_logs(log_format: LogFormat = "auto", **context: object) -> None:
             *exceptions,
             final,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up at every event: while a progress bar is shown, standard error is the bar's, which makes room for the line.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()

@@ -38,7 +38,7 @@ def data_prep(settings: DataPrepSettings) -> str:
             kind="dataset",
             prefix=f"datasets/{settings.name}",
             parents=collection.parents,
-            settings=settings.public(),
+            settings=settings.recipe(),
         )
     Run(store, settings.run_id).remember_dataset(artifact.path)
     return artifact.path

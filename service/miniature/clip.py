@@ -29,7 +29,7 @@ def train_clip(emoji: Sequence[Emoji], tokenizer: CLIPTokenizer, work: Path, ste
         batch = [known[i] for i in rng.choice(len(known), size=BATCH, replace=False, p=weights)]
         pictures = corpus.to_tensor([corpus.roughen(e.pixels, rng) for e in batch])
         captions = [corpus.caption(e.name, rng) for e in batch]
-        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        tokens = tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
         return model(pixel_values=pictures, return_loss=True, **tokens).loss
 
     fit("clip", model, loss, work, steps, learning_rate=1e-3)

@@ -13,7 +13,8 @@ DEMO_VARIABLES = {
     "TRAIN_PROFILE": "miniature",
     "INFER_PROMPTS": "\n".join(
         f"8-bit illustration, {subject}"
-        for subject in ("a hamburger", "a cat", "a rose", "a pineapple", "a penguin", "a mushroom")
+        # None of them is among the samples: what the LoRA learns is the style, not the pictures.
+        for subject in ("a hamburger", "a lion", "a rocket", "cherries", "a cactus", "a butterfly")
     ),
     "INFER_VARIATIONS": "2",
     "INFER_STEPS": "20",

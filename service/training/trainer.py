@@ -94,10 +94,12 @@ class Trainer:
         for step in progress(range(first, last), "training", last - first):
             recent.append(self.take_step(step))
             self.progress.step = step + 1
-            if self.progress.step % LOSSES_PER_POINT == 0 or self.progress.step == last:
+            due = self.progress.step % self.settings.checkpoint_every == 0 or self.progress.step == last
+            # A checkpoint closes a point of the curve: what came after the last point would be lost by a resume.
+            if due or self.progress.step % LOSSES_PER_POINT == 0:
                 self.record_loss(recent)
                 recent.clear()
-            if self.progress.step % self.settings.checkpoint_every == 0 or self.progress.step == last:
+            if due:
                 self.measure_held_out()
                 on_checkpoint(self.progress.step)
         return self.progress

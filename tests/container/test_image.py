@@ -7,17 +7,20 @@ import sys
 import tomllib
 from pathlib import Path
 
-import boto3
 import pytest
 
+from service.artifacts.publishing import list_artifacts
+from service.artifacts.stores import open_store
 from service.exits import ExitCode
 from service.settings.demo import DEMO_VARIABLES
+from tests.conftest import use
 from tests.container.image import Image
 from tests.servers import S3Server
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "team/style"
-LORA = f"runs/{DEMO_VARIABLES['RUN_ID']}/lora/pytorch_lora_weights.safetensors"
+RUN = f"runs/{DEMO_VARIABLES['RUN_ID']}"
+LORA = f"{RUN}/lora/pytorch_lora_weights.safetensors"
 SECONDS_FOR_THE_DEMO = 3600
 
 
@@ -105,7 +108,7 @@ def test_a_bad_configuration_ends_in_one_line_that_names_the_variable_and_exit_7
 
 @pytest.mark.timeout(2 * SECONDS_FOR_THE_DEMO)
 def test_the_four_jobs_told_by_variables_alone_train_the_lora_that_the_demo_trains_outside(
-    image: Image, moto: S3Server, tmp_path: Path
+    image: Image, moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = moto.new_bucket()
     variables = {
@@ -120,9 +123,11 @@ def test_the_four_jobs_told_by_variables_alone_train_the_lora_that_the_demo_trai
 
     artifacts = tmp_path / "artifacts"
     run_the_demo(artifacts, tmp_path)
-    assert content(moto, bucket, f"{PREFIX}/{LORA}") == (artifacts / LORA).read_bytes()
-    for stage in ("images", "evaluation"):
-        assert content(moto, bucket, f"{PREFIX}/{Path(LORA).parents[1]}/{stage}/MANIFEST.json")
+    use(moto, monkeypatch)
+    store = open_store(f"s3://{bucket}/{PREFIX}")
+    assert store.get(LORA) == (artifacts / LORA).read_bytes()
+    for results in (f"{RUN}/images", f"{RUN}/evaluation"):
+        assert list_artifacts(store, results) == list_artifacts(open_store(str(artifacts)), results) != []
 
 
 def run_the_demo(artifacts: Path, work_dir: Path) -> None:
@@ -137,18 +142,3 @@ def run_the_demo(artifacts: Path, work_dir: Path) -> None:
         check=False,
     )
     assert ended.returncode == ExitCode.DONE, ended.stderr
-
-
-def content(server: S3Server, bucket: str, key: str) -> bytes:
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=server.environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=server.environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=server.environment["AWS_REGION"],
-    )
-    try:
-        body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        return body
-    finally:
-        client.close()

@@ -1,0 +1,154 @@
+"""The loop: the right samples, the right mathematics, checkpoints that are found and believed only when they fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from service.artifacts.runs import Run
+from service.artifacts.stores import open_store
+from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
+from service.diffusion.lora import add_lora, lora_parameters, lora_state
+from service.exits import BadConfiguration, Diverged
+from service.settings.train import TrainSettings
+from service.training.cache import EncodedDataset
+from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
+from service.training.randomness import draw, global_batch
+from service.training.trainer import Trainer
+from tests.unit.test_diffusion import small_unet
+
+SHAPE = (4, 8, 8)
+
+
+def encoded(count: int = 5) -> EncodedDataset:
+    generator = torch.Generator().manual_seed(1)
+    return EncodedDataset(
+        names=[f"{number}.png" for number in range(count)],
+        mean=torch.randn(2, count, *SHAPE, generator=generator),
+        deviation=0.1 * torch.rand(2, count, *SHAPE, generator=generator),
+        prompt_states=torch.randn(count + 1, 5, 12, generator=generator),
+        caption_of=list(range(count)),
+    )
+
+
+def settings_for(**options: object) -> TrainSettings:
+    return TrainSettings(**{"batch_size": 4, "max_steps": 6, "learning_rate": 1e-2, "checkpoint_every": 3, **options})
+
+
+def trainer_for(settings: TrainSettings) -> Trainer:
+    unet = small_unet()
+    torch.manual_seed(settings.seed)
+    add_lora(unet, settings)
+    held_out = HeldOut(torch.zeros(1, *SHAPE), torch.zeros(1, 5, 12))
+    return Trainer(Accelerator(cpu=True), unet, DDPMScheduler(), encoded(), held_out, settings)
+
+
+def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in lora_state(trainer.accelerator.unwrap_model(trainer.unet)).items()}
+
+
+def test_training_equals_a_plain_loop() -> None:
+    settings = settings_for(caption_dropout=0.3, weight_decay=0.1)
+    trainer = trainer_for(settings)
+    trainer.fit(lambda _: None)
+
+    unet, data, noise_schedule = small_unet(), encoded(), DDPMScheduler()
+    torch.manual_seed(settings.seed)
+    add_lora(unet, settings)
+    parameters = lora_parameters(unet)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.1)
+    for step in range(settings.max_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / 6)).item())
+        losses = []
+        for position, index in enumerate(global_batch(settings.seed, step, 4, 5)):
+            d = draw(settings.seed, step, position, SHAPE, 1000, 0.5, 0.3)
+            latents = data.mean[int(d.flip), index] + data.deviation[int(d.flip), index] * d.posterior_noise
+            states = data.prompt_states[5 if d.drop_caption else index]
+            alpha = noise_schedule.alphas_cumprod[d.timestep]
+            noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * d.noise
+            predicted = unet(noisy[None], torch.tensor([d.timestep]), states[None]).sample[0]
+            losses.append(F.mse_loss(predicted, d.noise))
+        optimizer.zero_grad()
+        torch.stack(losses).mean().backward()
+        norm = torch.cat([p.grad.flatten() for p in parameters]).norm()
+        for parameter in parameters:
+            parameter.grad *= min(1.0, (settings.max_grad_norm / (norm + 1e-6)).item())
+        optimizer.step()
+    for name, tensor in lora_state(unet).items():
+        torch.testing.assert_close(trained_state(trainer)[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_that_is_resumed_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+    whole = trainer_for(settings_for())
+    whole.fit(lambda step: whole.save(tmp_path / str(step)))
+    resumed = trainer_for(settings_for())
+    resumed.resume(tmp_path / "3")
+    assert resumed.progress.step == 3
+    resumed.fit(lambda _: None)
+    expected = trained_state(whole)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items())
+    assert resumed.progress == whole.progress
+
+
+def test_a_checkpoint_holds_the_adapter_and_not_the_frozen_model(tmp_path: Path) -> None:
+    trainer = trainer_for(settings_for())
+    trainer.save(tmp_path / "checkpoint")
+    weights = sum(parameter.numel() for parameter in trainer.parameters)
+    assert (tmp_path / "checkpoint" / "lora.safetensors").stat().st_size < 4 * weights + 20_000
+    assert not list((tmp_path / "checkpoint").glob("*model*"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images() -> None:
+    trainer = trainer_for(settings_for())
+    trainer.samples.mean[:] = float("nan")
+    with pytest.raises(Diverged, match=r"step 1, with the images .*\.png"):
+        trainer.fit(lambda _: None)
+
+
+def test_the_held_out_loss_of_a_model_is_the_same_every_time_it_is_measured() -> None:
+    held_out = HeldOut(torch.randn(3, *SHAPE), torch.randn(3, 5, 12))
+    unet, scheduler, device = small_unet(), DDPMScheduler(), torch.device("cpu")
+    first = held_out_losses(unet, scheduler, held_out, device)
+    torch.manual_seed(99)
+    assert first.shape == (3, len(TIMESTEPS))
+    assert torch.equal(first, held_out_losses(unet, scheduler, held_out, device))
+
+
+@given(st.lists(st.integers(0, 99_999_999), max_size=20))
+def test_checkpoints_are_tried_from_the_newest_to_the_oldest(steps: list[int]) -> None:
+    paths = [f"runs/a/checkpoints/step-{step:08d}/{number:012x}" for number, step in enumerate(steps)]
+    ordered = newest_first([*paths, "runs/a/checkpoints/other"])
+    assert sorted(ordered) == sorted(paths)
+    found = [int(path.split("step-")[1][:8]) for path in ordered]
+    assert found == sorted(found, reverse=True)
+
+
+def test_a_run_without_checkpoints_starts_at_the_beginning(tmp_path: Path) -> None:
+    assert newest_valid(Run(open_store(str(tmp_path)), "new"), {}, tmp_path) is None
+
+
+def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(tmp_path: Path) -> None:
+    run = Run(open_store(str(tmp_path / "artifacts")), "r")
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "file").write_bytes(b"x")
+    commit(run, tmp_path / "checkpoint", 5, identity(settings_for(), "datasets/a/1"))
+    wanted = identity(settings_for(learning_rate=1e-3), "datasets/a/1")
+    with pytest.raises(BadConfiguration, match=r"LEARNING_RATE \(0.01 there, 0.001 now\)"):
+        newest_valid(run, wanted, tmp_path)
+
+
+def test_where_things_are_kept_and_how_often_does_not_make_another_lora() -> None:
+    here = settings_for(run_id="a", artifacts_uri="s3://b/c", checkpoint_every=7)
+    check_identity(identity(here, "datasets/a/1"), identity(settings_for(), "datasets/a/1"), "here")
+
+
+def test_a_batch_that_processes_cannot_share_equally_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "num_processes", 3)
+    with pytest.raises(BadConfiguration, match="TRAIN_BATCH_SIZE=4"):
+        trainer_for(settings_for())
