@@ -23,43 +23,24 @@ SUBJECTS_FILE = Path(__file__).with_name("subjects.csv")
 
 # Wordings without any word of style, so that a style phrase is as new to the model as it is to a real one.
 WORDINGS = ("a {}", "{}", "a picture of a {}", "one {}", "this is a {}")
-_SYLLABLES = (
-    "ka",
-    "lo",
-    "mi",
-    "ru",
-    "te",
-    "so",
-    "vi",
-    "zu",
-    "po",
-    "ne",
-    "qi",
-    "da",
-    "xo",
-    "fe",
-    "gu",
-    "7",
-    "3",
-    "w-",
-    "th",
-)
+_LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 @dataclass(frozen=True)
 class Emoji:
-    """One picture with its name. `pixels`: (64, 64, 3) uint8 on white."""
+    """One picture with its name. `pixels`: (64, 64, 3) uint8 on white. The denoiser learns to draw the `drawn` subjects."""
 
     key: str
     name: str
     subject: bool
+    drawn: bool
     held_out: bool
     pixels: np.ndarray
 
 
 def read_corpus(package: Path) -> list[Emoji]:
     """Reads the emoji of the npm package archive `package`; subjects bear the name that `subjects.csv` gives them."""
-    subjects = read_subjects()
+    subjects, drawn = read_subjects(), read_drawn()
     corpus = []
     with tarfile.open(package) as archive:
         index = archive.extractfile("package/emoji.json")
@@ -73,7 +54,8 @@ def read_corpus(package: Path) -> list[Emoji]:
             member = archive.extractfile(f"package/img/google/64/{entry['image']}")
             assert member is not None, entry["image"]
             name = subjects.get(key) or (entry["name"] or key).lower().replace("_", " ")
-            corpus.append(Emoji(key, name, key in subjects, is_held_out(key, subjects), on_white(member.read())))
+            held_out = is_held_out(key, subjects)
+            corpus.append(Emoji(key, name, key in subjects, key in drawn, held_out, on_white(member.read())))
     missing = set(subjects) - {emoji.key for emoji in corpus}
     if missing:
         raise ValueError(
@@ -86,6 +68,12 @@ def read_subjects() -> dict[str, str]:
     """Short name of the emoji → the noun phrase it is captioned with; its last word is the head noun."""
     with SUBJECTS_FILE.open(newline="") as lines:
         return {row["emoji"]: row["name"] for row in csv.DictReader(lines)}
+
+
+def read_drawn() -> set[str]:
+    """Short names of the subjects that the denoiser learns to draw."""
+    with SUBJECTS_FILE.open(newline="") as lines:
+        return {row["emoji"] for row in csv.DictReader(lines) if row["drawn"] == "yes"}
 
 
 def is_held_out(key: str, subjects: dict[str, str]) -> bool:
@@ -121,12 +109,12 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, shift: int = 4) -> np.
 
 
 def caption(name: str, rng: np.random.Generator) -> str:
-    """A wording of `name`. One in five opens with a nonsense phrase: so the model learns to look past words that it
+    """A wording of `name`. One in three opens with a nonsense phrase: so the model learns to look past words that it
     does not know, as a style phrase will be, instead of drawing something else."""
     words = WORDINGS[rng.integers(len(WORDINGS))].format(name)
-    if rng.random() < 0.2:
-        nonsense = " ".join("".join(rng.choice(_SYLLABLES, size=rng.integers(1, 4))) for _ in range(rng.integers(1, 4)))
-        words = f"{nonsense}, {words}"
+    if rng.random() < 1 / 3:
+        nonsense = ("".join(rng.choice(_LETTERS, size=rng.integers(2, 10))) for _ in range(rng.integers(1, 4)))
+        words = f"{' '.join(nonsense)}, {words}"
     return words
 
 

@@ -14,7 +14,7 @@ from service.miniature import corpus
 from service.miniature.corpus import Emoji
 from service.miniature.fitting import fit
 
-BATCH = 32
+BATCH = 24
 CAPTION_DROPOUT = 0.1
 
 
@@ -25,7 +25,7 @@ def train_denoiser(
     torch.manual_seed(1)
     model = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
     scheduler = new_scheduler()
-    subjects = [e for e in emoji if e.subject]
+    subjects = [e for e in emoji if e.drawn]
     latents = latents_of(subjects, autoencoder)
 
     def loss(rng: np.random.Generator) -> Tensor:
@@ -37,9 +37,9 @@ def train_denoiser(
         timesteps = torch.from_numpy(rng.integers(scheduler.config["num_train_timesteps"], size=BATCH))
         states = model["text_encoder"](tokens)[0]
         predicted = model["unet"](scheduler.add_noise(clean, noise, timesteps), timesteps, states).sample
-        return F.mse_loss(predicted, noise)
+        return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
 
-    fit("denoiser", model, loss, work, steps, learning_rate=1e-3)
+    fit("denoiser", model, loss, work, steps, learning_rate=1e-3, averaging=0.995)
     return model
 
 
@@ -74,7 +74,9 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """The noise of SD-1.x."""
+    """The noise of SD-1.x, with the velocity as target: predicting ε, an error at high noise is enlarged fifteenfold in the
+    picture, and so small a model in so short a time draws the right shapes in the wrong colours.
+    """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -82,6 +84,7 @@ def new_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
+        prediction_type="v_prediction",
     )
 
 

@@ -26,7 +26,7 @@ from service.miniature.corpus import Emoji
 from service.miniature.denoiser import new_scheduler
 from service.miniature.measure import SEEDS, Figures, measure
 
-SAMPLE_COUNT = 160
+SAMPLE_COUNT = 120
 SAMPLE_COLOURS = 16
 SHEET_COLUMNS = 16
 CARD = Path(__file__).with_name("README.md")
@@ -82,10 +82,10 @@ def load_family() -> tuple[
 
 
 def write_samples(emoji: Sequence[Emoji], folder: Path) -> None:
-    """The first SAMPLE_COUNT subjects in 8-bit style, the material of the demo; the denoiser never saw them so."""
+    """SAMPLE_COUNT of the drawn subjects in 8-bit style, the material of the demo; the denoiser never saw them so."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    subjects = sorted((e for e in emoji if e.subject), key=lambda e: corpus.digest(e.key))
+    subjects = sorted((e for e in emoji if e.drawn), key=lambda e: corpus.digest(e.key))
     for subject in subjects[:SAMPLE_COUNT]:
         picture = Image.fromarray(corpus.pixelate(subject.pixels, colours=SAMPLE_COLOURS))
         picture.save(folder / f"{subject.key}.png", optimize=True)

@@ -15,7 +15,14 @@ Loss = Callable[[np.random.Generator], Tensor]
 
 
 def fit(
-    name: str, model: nn.Module, loss: Loss, work: Path, steps: int, learning_rate: float, seed: int = 0
+    name: str,
+    model: nn.Module,
+    loss: Loss,
+    work: Path,
+    steps: int,
+    learning_rate: float,
+    averaging: float = 0.999,
+    seed: int = 0,
 ) -> nn.Module:
     """Trains `model` with AdamW for `steps` steps and leaves the average of its weights (EMA) in it.
 
@@ -42,7 +49,7 @@ def fit(
         value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        update_average(average, model, decay=min(0.999, (step + 1) / (step + 10)))
+        update_average(average, model, decay=min(averaging, (step + 1) / (step + 10)))
         running.append(value.item())
         if (step + 1) % 100 == 0 or step + 1 == steps:
             log.info("fitting", model=name, step=step + 1, steps=steps, loss=round(float(np.mean(running)), 5))

@@ -115,15 +115,16 @@ def measure(
     """All figures, and the pictures that were drawn for the ranking, SEEDS a prompt."""
     held_out = [e.pixels for e in emoji if e.held_out]
     subjects = [e for e in emoji if e.subject]
-    right = [int(i) for i in np.random.default_rng(13).choice(len(subjects), size=PROMPTS, replace=False)]
-    pictures = draw_subjects(pipeline, [subjects[i] for i in right])
+    drawn = [e for e in emoji if e.drawn]
+    right = [int(i) for i in np.random.default_rng(13).choice(len(drawn), size=PROMPTS, replace=False)]
+    pictures = draw_subjects(pipeline, [drawn[i] for i in right])
     of_pictures = [i for i in right for _ in range(SEEDS)]
     figures = Figures(
         psnr_smooth=reconstruction_psnr(pipeline.vae, held_out),
         psnr_pixelated=reconstruction_psnr(pipeline.vae, [corpus.pixelate(p) for p in held_out]),
         captioned_smooth=named(captions_of(*captioner, [e.pixels for e in subjects]), subjects),
         captioned_pixelated=named(captions_of(*captioner, [corpus.pixelate(e.pixels) for e in subjects]), subjects),
-        ranked_by_clip=ranked_first(clip_similarity(*clip, pictures, subjects), of_pictures),
-        ranked_by_efficientnet=ranked_first(efficientnet_similarity(pictures, subjects), of_pictures),
+        ranked_by_clip=ranked_first(clip_similarity(*clip, pictures, drawn), of_pictures),
+        ranked_by_efficientnet=ranked_first(efficientnet_similarity(pictures, drawn), of_pictures),
     )
     return figures, pictures

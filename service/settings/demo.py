@@ -14,7 +14,7 @@ DEMO_VARIABLES = {
     "INFER_PROMPTS": "\n".join(
         f"8-bit illustration, {subject}"
         # None of them is among the samples: what the LoRA learns is the style, not the pictures.
-        for subject in ("a hamburger", "a lion", "a rocket", "cherries", "a cactus", "a butterfly")
+        for subject in ("a house", "a lion", "a ghost", "a lemon", "a teddy bear", "a butterfly")
     ),
     "INFER_VARIATIONS": "2",
     "INFER_STEPS": "20",

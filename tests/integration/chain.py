@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,15 @@ def finish(job: str, folder: Path, variables: Mapping[str, str]) -> End:
     return End(process.returncode, events_of(errors))
 
 
-def finish_killed_at(job: str, folder: Path, variables: Mapping[str, str], event_number: int) -> End | None:
-    """Kills the process with SIGKILL as soon as it has logged so many events; None when it ended before."""
-    seen = 0
+def finish_killed(job: str, folder: Path, variables: Mapping[str, str], moment: Callable[[int, str], bool]) -> bool:
+    """Kills the process with SIGKILL once `moment(number, line)` is true of a logged event; False when it ended before."""
     with start(job, folder, variables) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            seen += line.startswith("{")
-            if seen == event_number:
-                process.send_signal(signal.SIGKILL)
-                break
+        events = (line for line in process.stderr if line.startswith("{"))
+        reached = any(moment(number, line) for number, line in enumerate(events, start=1))
+        process.send_signal(signal.SIGKILL)
         process.communicate(timeout=SECONDS)
-    return End(process.returncode, []) if seen == event_number else None
+    return reached
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
