@@ -21,7 +21,7 @@ from service.miniature.denoiser import train_denoiser
 from service.miniature.export import export
 from service.miniature.vocabulary import bert_tokenizer, clip_tokenizer
 
-STEPS = {"autoencoder": 1900, "denoiser": 2000, "clip": 1000, "captioner": 1500}
+STEPS = {"autoencoder": 1900, "denoiser": 2100, "clip": 1000, "captioner": 1500}
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from service.miniature import corpus
 from service.miniature.corpus import Emoji
 from service.miniature.denoiser import new_text_encoder
 from service.miniature.fitting import fit
+from service.miniature.vocabulary import inner_pieces
 
 BATCH = 64
 SUBJECTS_SHARE = 0.7
@@ -19,6 +20,7 @@ SUBJECTS_SHARE = 0.7
 
 def train_clip(emoji: Sequence[Emoji], tokenizer: CLIPTokenizer, work: Path, steps: int) -> CLIPModel:
     """Contrastive, smooth and pixelated alike: a judge of *what* is drawn must not fall for *how* it is drawn."""
+    pieces = inner_pieces(tokenizer)
     torch.manual_seed(2)
     model = new_clip(tokenizer)
     known = [e for e in emoji if not e.held_out]
@@ -28,7 +30,7 @@ def train_clip(emoji: Sequence[Emoji], tokenizer: CLIPTokenizer, work: Path, ste
     def loss(rng: np.random.Generator) -> Tensor:
         batch = [known[i] for i in rng.choice(len(known), size=BATCH, replace=False, p=weights)]
         pictures = corpus.to_tensor([corpus.roughen(e.pixels, rng) for e in batch])
-        captions = [corpus.caption(e.name, rng) for e in batch]
+        captions = [corpus.caption(e.name, rng, pieces) for e in batch]
         tokens = tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
         return model(pixel_values=pictures, return_loss=True, **tokens).loss
 

@@ -108,26 +108,21 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, shift: int = 4) -> np.
     return canvas[shift + dy : shift + dy + SIZE, shift + dx : shift + dx + SIZE]
 
 
-def caption(name: str, rng: np.random.Generator) -> str:
-    """A wording of `name`. Every second one opens with a nonsense phrase, random letters or scraps of other names: so the
-    model learns to look past words that it does not know, as a style phrase will be, instead of drawing what resembles
-    them (without it, the "stra" in "illustration" drew strawberries).
+def caption(name: str, rng: np.random.Generator, pieces: Sequence[str]) -> str:
+    """A wording of `name`. Every second one opens with a nonsense phrase, of random letters or glued from `pieces` of words:
+    so the model learns to look past words that it does not know, as a style phrase will be, instead of drawing what a piece
+    of them resembles (without it, the "stra" in "illustration" drew strawberries).
     """
     words = WORDINGS[rng.integers(len(WORDINGS))].format(name)
     if rng.random() < 1 / 2:
-        words = f"{' '.join(_scrap(rng) for _ in range(rng.integers(1, 4)))}, {words}"
+        words = f"{' '.join(_nonsense(rng, pieces) for _ in range(rng.integers(1, 4)))}, {words}"
     return words
 
 
-def _scrap(rng: np.random.Generator) -> str:
-    length = int(rng.integers(2, 10))
-    if rng.random() < 1 / 2:
-        return "".join(rng.choice(_LETTERS, size=length))
-    start = int(rng.integers(len(_ALL_NAMES) - length))
-    return _ALL_NAMES[start : start + length]
-
-
-_ALL_NAMES = "".join(read_subjects().values()).replace(" ", "")
+def _nonsense(rng: np.random.Generator, pieces: Sequence[str]) -> str:
+    if rng.random() < 1 / 4:
+        return "".join(rng.choice(_LETTERS, size=rng.integers(2, 10)))
+    return "".join(rng.choice(pieces, size=rng.integers(2, 6)))
 
 
 def to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:

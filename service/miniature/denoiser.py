@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from service.miniature import corpus
 from service.miniature.corpus import Emoji
 from service.miniature.fitting import fit
+from service.miniature.vocabulary import inner_pieces
 
 BATCH = 24
 CAPTION_DROPOUT = 0.1
@@ -22,6 +23,7 @@ def train_denoiser(
     emoji: Sequence[Emoji], autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path, steps: int
 ) -> nn.ModuleDict:
     """Returns {"unet", "text_encoder"}. Learns smooth pictures of the subjects only."""
+    pieces = inner_pieces(tokenizer)
     torch.manual_seed(1)
     model = nn.ModuleDict({"unet": new_unet(), "text_encoder": new_text_encoder(tokenizer)})
     scheduler = new_scheduler()
@@ -31,7 +33,9 @@ def train_denoiser(
     def loss(rng: np.random.Generator) -> Tensor:
         which = rng.integers(len(subjects), size=BATCH)
         clean = latents[which, rng.integers(2, size=BATCH)]
-        captions = ["" if rng.random() < CAPTION_DROPOUT else corpus.caption(subjects[i].name, rng) for i in which]
+        captions = [
+            "" if rng.random() < CAPTION_DROPOUT else corpus.caption(subjects[i].name, rng, pieces) for i in which
+        ]
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         noise = torch.randn_like(clean)
         timesteps = torch.from_numpy(rng.integers(scheduler.config["num_train_timesteps"], size=BATCH))

@@ -34,6 +34,11 @@ def clip_tokenizer(names: Sequence[str]) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
+def inner_pieces(tokenizer: CLIPTokenizer) -> list[str]:
+    """The tokens that stand inside of words, two letters and more, of which nonsense is made."""
+    return sorted(token for token in tokenizer.get_vocab() if len(token) > 1 and token.isascii() and token.isalpha())
+
+
 def bert_tokenizer(names: Sequence[str]) -> BertTokenizer:
     """Whole words, with letters to fall back on, and the two extra tokens that BLIP's text decoder expects."""
     words = sorted({word for sentence in sentences(names) for word in split(sentence)})

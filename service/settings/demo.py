@@ -10,6 +10,7 @@ DEMO_VARIABLES = {
     "MODEL_BASE": "miniature",
     "DATA_PREP_SOURCE": "folder",
     "DATA_PREP_FOLDER": "miniature",
+    "DATA_PREP_VALIDATION_SHARE": "0.2",
     "TRAIN_PROFILE": "miniature",
     "INFER_PROMPTS": "\n".join(
         f"8-bit illustration, {subject}"
@@ -23,8 +24,8 @@ DEMO_VARIABLES = {
     "EVALUATE_STEPS": "20",
     "EVALUATE_GUIDANCE": "4",
     "EVALUATE_VARIATIONS": "2",
-    "EVALUATE_MAX_PROMPTS": "20",
-    "EVALUATE_BATCH_SIZE": "20",
+    "EVALUATE_MAX_PROMPTS": "24",
+    "EVALUATE_BATCH_SIZE": "24",
 }
 
 
