@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export BUILDAH_LAYERS ?= true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format benchmark image test-image lock readme clean
+.PHONY: help demo test lint format image test-image lock readme clean
 
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
@@ -50,9 +50,6 @@ lint: $(VENV)/development
 format: $(VENV)/development
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-benchmark: $(VENV)/development
-	$(BIN)/python -m pytest tests/benchmarks
 
 image:
 	$(IMAGE_BUILD) -f docker/Dockerfile -t $(IMAGE) .
