@@ -8,6 +8,7 @@ import pytest
 
 from service.artifacts.stores import open_store
 from service.exits import ExitCode
+from service.settings.demo import DEMO_VARIABLES
 from tests.conftest import use
 from tests.integration.chain import SMALL, finish, finish_killed, lora_bytes
 from tests.servers import S3Server
@@ -53,9 +54,8 @@ def test_killed_at_any_moment_and_started_again_the_chain_ends_with_the_same_lor
 
 
 def test_training_killed_after_a_checkpoint_goes_on_from_it(undisturbed: Path, tmp_path: Path) -> None:
-    variables = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo"}
-    source = {"DATA_PREP_SOURCE": "folder", "DATA_PREP_FOLDER": "miniature"}
-    assert finish("data-prep", tmp_path, variables | source).code == ExitCode.DONE
+    variables = DEMO_VARIABLES | SMALL
+    assert finish("data-prep", tmp_path, variables).code == ExitCode.DONE
     assert finish_killed("train", tmp_path, variables, lambda _, line: "checkpoint committed" in line)
     end = finish("train", tmp_path, variables)
     assert end.last("resumed")["step"] >= 4
@@ -81,7 +81,7 @@ def test_on_s3_the_chain_makes_the_same_lora_byte_for_byte(
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_serves(undisturbed: Path, tmp_path: Path) -> None:
-    training = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo"}
+    training = DEMO_VARIABLES | SMALL
     training |= {"ARTIFACTS_URI": str(tmp_path / "artifacts")}
     copy_run(undisturbed, tmp_path)
     newest = tmp_path / "artifacts" / "runs" / "demo" / "checkpoints" / "step-00000012"
@@ -99,13 +99,13 @@ def test_with_every_checkpoint_damaged_training_stops_rather_than_start_over(und
     copy_run(undisturbed, tmp_path)
     for file in (tmp_path / "artifacts" / "runs" / "demo" / "checkpoints").rglob("lora.safetensors"):
         file.write_bytes(b"")
-    training = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo"}
+    training = DEMO_VARIABLES | SMALL
     assert finish("train", tmp_path, training).code == ExitCode.BAD_DATA
 
 
 def test_a_run_is_not_continued_with_other_settings(undisturbed: Path, tmp_path: Path) -> None:
     copy_run(undisturbed, tmp_path)
-    training = SMALL | {"MODEL_BASE": "miniature", "TRAIN_PROFILE": "miniature", "RUN_ID": "demo", "TRAIN_RANK": "8"}
+    training = DEMO_VARIABLES | SMALL | {"TRAIN_RANK": "8"}
     end = finish("train", tmp_path, training)
     assert end.code == ExitCode.BAD_CONFIGURATION
     assert "RANK (4 there, 8 now)" in end.last("failed")["error"]
