@@ -1,7 +1,7 @@
 """Events: JSON lines in a pod or a pipe, readable lines and progress bars on a terminal."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Literal, TypeVar
 
 import structlog
@@ -41,7 +41,7 @@ def on_terminal(log_format: LogFormat = "auto") -> bool:
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+def progress(items: Iterable[Item], what: str, total: int) -> Generator[Item, None, None]:
     """Passes `items` on with a progress bar on a terminal, and with some ten events a loop anywhere else."""
     if on_terminal(_format):
         yield from track(items, description=what, total=total, console=Console(stderr=True))

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -125,6 +126,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
+@cache
 def _umask() -> int:
     """The process's umask. Linux tells it without changing it, which would race with other threads."""
     for line in Path("/proc/self/status").read_text().splitlines():

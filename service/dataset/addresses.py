@@ -3,7 +3,7 @@
 import ipaddress
 import socket
 
-from service.dataset.candidates import Reason, Rejection
+from service.dataset.candidates import Reason, Rejection, Transient
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -68,6 +68,9 @@ def public_addresses(host: str, port: int) -> list[str]:
     require_public_host(host)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        failure = Transient if error.errno == socket.EAI_AGAIN else Rejection
+        raise failure(Reason.DNS, host) from error
     except (OSError, UnicodeError) as error:
         raise Rejection(Reason.DNS, host) from error
     addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

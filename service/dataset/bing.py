@@ -1,27 +1,86 @@
 """Links of images from Bing's index: bing_image_downloader reads the index, and nothing of it touches an image."""
 
 import contextlib
+import html
 import http.client
 import io
+import json
+import re
+import time
 import urllib.error
+import urllib.request
+import urllib.response
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from bing_image_downloader.bing import Bing
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from service.dataset.candidates import Candidate
-from service.dataset.fetching import Fetcher
 from service.exits import StorageUnreachable
 
 PAGE = 50
 ATTEMPTS = 3
-LINKS_PER_IMAGE = 10
-"""Links looked at for each image that is wanted; a search whose links are mostly dead ends here, not never."""
+MOST_BYTES = 5_000_000
+"""Of an index page, which has some 200 KB; more is no index."""
+PIECE = 64 * 1024
+ENTRY = re.compile(r'\bm="(\{.*?\})"', re.DOTALL)
+# Bing's names for the licences of its own filter.
+LICENCES = {
+    "public_domain": "L1",
+    "share": "L2_L3_L4_L5_L6_L7",
+    "share_commercially": "L2_L3_L4",
+    "modify": "L2_L3_L5_L6",
+    "modify_commercially": "L2_L3",
+}
+UNANSWERED = (OSError, http.client.HTTPException, UnicodeDecodeError)
 
 log = structlog.get_logger(__name__)
+
+
+class Pages(urllib.request.BaseHandler):
+    """Passes index pages on to the library, which reads them without end, and keeps what it drops: the pages of images."""
+
+    def __init__(self, seconds: float) -> None:
+        self.pages_of_images: dict[str, str] = {}
+        self._seconds = seconds
+
+    def http_response(self, request: urllib.request.Request, response: Any) -> Any:
+        if response.status != 200:
+            return response
+        body = self._body(response)
+        self.pages_of_images |= pages_of_images(body.decode(errors="replace"))
+        passed = urllib.response.addinfourl(io.BytesIO(body), response.headers, request.full_url, response.status)
+        passed.msg = response.msg  # type: ignore[attr-defined] # the next handlers ask for it
+        return passed
+
+    https_response = http_response
+
+    def _body(self, response: Any) -> bytes:
+        """Raises TimeoutError when a page is too long in coming, or too long."""
+        end = time.monotonic() + self._seconds
+        body = bytearray()
+        with response:
+            while piece := response.read1(PIECE):
+                body += piece
+                if len(body) > MOST_BYTES or time.monotonic() > end:
+                    raise TimeoutError(f"an index page of more than {MOST_BYTES} bytes or {self._seconds:g} s")
+        return bytes(body)
+
+
+def pages_of_images(page: str) -> dict[str, str]:
+    """URL of an image → URL of the page that shows it, from an index page. What is malformed is left out."""
+    found = {}
+    for entry in ENTRY.findall(page):
+        try:
+            told = json.loads(html.unescape(entry))
+        except ValueError:
+            continue
+        if isinstance(told, dict) and isinstance(told.get("murl"), str) and isinstance(told.get("purl"), str):
+            found[told["murl"].replace(" ", "%20")] = told["purl"]
+    return found
 
 
 class Index(Bing):
@@ -31,10 +90,19 @@ class Index(Bing):
     success. Here the next page begins after the links seen, and the end is a page without a new link.
     """
 
-    def __init__(self, query: str, timeout: float) -> None:
+    def __init__(self, query: str, licence: str, timeout: float) -> None:
         self.found: list[str] = []
+        self._licence = licence
         super().__init__(
             query=query, limit=PAGE, output_dir=Path(), adult="on", timeout=max(1, round(timeout)), verbose=False
+        )
+
+    def get_filter(self, shorthand: str) -> str:
+        """What the library sends as `qft`."""
+        return (
+            f"+filterui:license-{LICENCES[self._licence]}"
+            if self._licence in LICENCES
+            else super().get_filter(shorthand)
         )
 
     @property
@@ -58,12 +126,12 @@ class Index(Bing):
             raise
 
     def pages(self) -> Iterator[list[str]]:
-        """Lists of new links, PAGE of them but for the last. Raises what urllib raises when Bing does not answer."""
+        """Lists of new links, PAGE of them but for the last. Raises one of UNANSWERED when Bing does not answer."""
         more = True
         while more:
             self.found, self.download_count = [], 0
             attempts = Retrying(
-                retry=retry_if_exception_type((OSError, http.client.HTTPException)),
+                retry=retry_if_exception_type(UNANSWERED),
                 wait=wait_exponential_jitter(multiplier=0.5, max=5),
                 stop=stop_after_attempt(ATTEMPTS),
                 reraise=True,
@@ -75,23 +143,28 @@ class Index(Bing):
             yield self.found
 
 
-def search(query: str, limit: int, fetcher: Fetcher, timeout: float) -> Iterator[Candidate]:
-    """Candidates for `query` in Bing's order, read from the index as they are asked for.
+def search(query: str, licence: str, most: int, timeout: float) -> list[Candidate]:
+    """At most `most` candidates for `query` in Bing's order, with the page of each; ranks count from 0.
 
-    `limit` is the number of images wanted, `timeout` the seconds for an index page. Raises StorageUnreachable when the
-    index does not answer at all; when it stops answering on the way, the links until then are what there is.
+    `timeout`: seconds for an index page. Raises StorageUnreachable when the index does not answer at all; when it stops
+    answering on the way, the links until then are what there is.
     """
-    links = 0
+    pages = Pages(timeout)
+    links: list[str] = []
+    urllib.request.install_opener(urllib.request.build_opener(pages))
     try:
-        for page in Index(query, timeout).pages():
-            log.info("index page read", links=len(page))
-            for link in page:
-                links += 1
-                yield Candidate(link, partial(fetcher.fetch, link))
-            if links >= limit * LINKS_PER_IMAGE:
-                log.warning("search given up", links=links, wanted=limit)
-                return
-    except (OSError, http.client.HTTPException) as error:
+        for page in Index(query, licence, timeout).pages():
+            links += page
+            log.info("index page read", query=query, links=len(links))
+            if len(links) >= most:
+                break
+    except UNANSWERED as error:
         if not links:
             raise StorageUnreachable(f"Bing's index does not answer for DATA_PREP_QUERY={query}: {error}") from error
-        log.warning("index stopped answering", links=links, error=str(error))
+        log.warning("index stopped answering", query=query, links=len(links), error=str(error))
+    finally:
+        urllib.request.install_opener(None)  # urllib makes its own again
+    known = None if licence == "any" else f"Bing's filter: {licence}"
+    return [
+        Candidate(rank, link, pages.pages_of_images.get(link), query, known) for rank, link in enumerate(links[:most])
+    ]

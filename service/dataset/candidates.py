@@ -1,13 +1,11 @@
 """What may become an image of the data set, and the closed set of reasons why it does not."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 
 class Reason(StrEnum):
-    """Why a candidate was left out. Provenance, logs and errors use these words and no others."""
+    """Why a candidate was left out. Provenance, report, logs and errors use these words and no others."""
 
     HTTP_STATUS = "http_status"
     TIMEOUT = "timeout"
@@ -22,7 +20,12 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     DECOMPRESSION_BOMB = "decompression_bomb"
     TOO_SMALL = "too_small"
+    ASPECT_RATIO = "aspect_ratio"
+    LOW_ENTROPY = "low_entropy"
+    IRRELEVANT = "irrelevant"
+    DUP_URL = "dup_url"
     DUP_EXACT = "dup_exact"
+    DUP_NEAR = "dup_near"
     CAPTION_FAILED = "caption_failed"
     LIMIT_REACHED = "limit_reached"
 
@@ -36,37 +39,63 @@ class Rejection(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True)
+class Transient(Rejection):
+    """A failure that another attempt may not meet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """`origin` is a URL, or the name inside its folder; `read` gives the bytes or a local file, or raises Rejection."""
+    """An image that a source knows of.
 
-    origin: str
-    read: Callable[[], bytes | Path]
-
-
-@dataclass(frozen=True)
-class Collection:
-    """The candidates in their order, and the published artifacts that they came from.
-
-    A sequence of candidates is known in whole, so what the limit leaves out is recorded. An iterator is asked for no
-    more than the job needs, because every further candidate costs requests.
+    `rank` is its place in the list of candidates, from 0. `origin` is its URL, or its name inside its folder; `page` the
+    URL of the page that shows it; `query` the search that found it; `caption` what its owner says about it.
     """
 
-    candidates: Iterable[Candidate]
-    parents: list[str]
+    rank: int
+    origin: str
+    page: str | None = None
+    query: str | None = None
+    licence: str | None = None
+    caption: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What is known of a decoded image.
+
+    `sha256` is that of the canonical image's pixels with their size, `width` and `height` are its size in pixels;
+    `source_width` and `source_height` the size in which it came. `phash` and
+    `dhash` are 64-bit perceptual hashes, `colour` is the mean as 0xRRGGBB.
+    `relevance` is 100 · cos(image, query), None where nobody asked.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    source_width: int
+    source_height: int
+    phash: int
+    dhash: int
+    colour: int
+    animated: bool = False
+    relevance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """What became of a candidate.
+    """What became of a candidate: accepted when there is no `reason`. Only what was decoded has `features`.
 
-    `sha256` is that of the decoded pixels with their size; `width` and `height` are in pixels. All three are None for
-    what was never decoded. `image` is the canonical PNG of an accepted candidate, None for a rejected one.
+    `kept` is the origin of the image that stands for a duplicate.
     """
 
-    origin: str
-    reason: Reason | None
-    sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    image: Path | None = None
+    candidate: Candidate
+    reason: Reason | None = None
+    detail: str = ""
+    features: Features | None = None
+    kept: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """That of an image that was decoded; to ask it of another record is a mistake."""
+        assert self.features is not None, f"{self.candidate.origin} was never decoded"
+        return self.features.sha256

@@ -1,97 +1,88 @@
-"""Says with BLIP what is in each image, and makes it a caption that binds the style."""
+"""Captions for the accepted images: their owner's, or a captioner's, which are said once and remembered."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
-import torch
 from PIL import Image
-from transformers import BlipForConditionalGeneration, BlipProcessor
 
-from service.dataset.candidates import Reason, Record
+from service.artifacts.parallel import for_each
+from service.artifacts.stores import ObjectStore
+from service.dataset.candidates import Record
+from service.dataset.caption_text import clean_caption, is_nothing, styled, with_style, within_limit
 from service.diffusion.models import loading, locate_model
 from service.exits import OutOfDeviceMemory
 from service.logs import progress
 from service.settings.data_prep import DataPrepSettings
 
-# Beams, not samples: the same images must give the same captions, and so the same data set.
-GENERATION = {"do_sample": False, "num_beams": 3, "max_new_tokens": 40, "repetition_penalty": 1.15}
+if TYPE_CHECKING:
+    from service.dataset.captioners import Captioner
 
-MEDIUM = (
-    r"(?:pixel(?:ated|s)?|art(?:work)?|\d+\s*-?\s*bits?|retro|vector|digital|flat|style[d]?|illustrations?|drawings?|"
-    r"paintings?|pictures?|images?|photos?|photographs?|cartoons?|icons?|emojis?|sprites?|clip\s?art|renderings?)"
-)
-OPENING = re.compile(rf"^(?:(?:an?|the)\s+)?(?:{MEDIUM}[\s-]+)*{MEDIUM}\s+(?:of|showing|depicting)(?:\s+|$)", re.I)
-ENDING = re.compile(rf"\s+in\s+(?:an?\s+)?(?:{MEDIUM}[\s-]+)*{MEDIUM}$", re.I)
-REPEATED = re.compile(r"(?<!\S)(\S+(?:\s+\S+){0,3})(?:\s+\1)+(?!\S)", re.I)
-
-# Readers of CSV files take these words for an absent value, even in quotes.
-TAKEN_FOR_NOTHING = {"", "na", "n/a", "nan", "none", "null"}
+ImageOf = Callable[[Record], Image.Image]
 
 log = structlog.get_logger(__name__)
 
 
-def caption(records: Sequence[Record], settings: DataPrepSettings) -> tuple[list[Record], dict[str, str]]:
-    """Captions by sha256, and the records, where an image without a usable caption is now rejected (caption_failed)."""
-    accepted = [(record.sha256, record.image) for record in records if record.sha256 and record.image]
-    texts = describe([image for _, image in accepted], settings)
-    captions = {}
-    for (sha256, _), text in zip(accepted, texts, strict=True):
-        styled = with_style(settings.style, clean_caption(text))
-        if styled.casefold() not in TAKEN_FOR_NOTHING:
-            captions[sha256] = styled
-    return [judged(record, captions) for record in records], captions
-
-
-def judged(record: Record, captions: dict[str, str]) -> Record:
-    if record.reason is not None or record.sha256 in captions:
-        return record
-    return replace(record, reason=Reason.CAPTION_FAILED, image=None)
-
-
-def describe(images: Sequence[Path], settings: DataPrepSettings) -> list[str]:
-    """What BLIP says about each image file, word for word.
+def captions_for(
+    records: Sequence[Record], image_of: ImageOf, settings: DataPrepSettings, store: ObjectStore
+) -> dict[str, str]:
+    """Captions of the good images by sha256, without those that would be nothing.
 
     Raises MissingInput or BadData for a model that does not load, OutOfDeviceMemory when one image is too much.
     """
-    cuda = torch.cuda.is_available()
-    device, dtype = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
-    files = locate_model(settings, "model_captioner")
-    with loading(files):
-        processor = BlipProcessor.from_pretrained(files.name, **files.options)
-        model = BlipForConditionalGeneration.from_pretrained(files.name, dtype=dtype, **files.options)
-    model = model.to(device).eval()
-    log.info("captioner loaded", model=settings.model_captioner, device=device)
-
-    def captions_of(batch: Sequence[Path]) -> list[str]:
-        return generate(batch, processor, model)
-
-    texts = in_batches(images, settings.caption_batch, captions_of)
-    return list(progress(texts, "captioning", len(images)))
+    good = [record for record in records if record.reason is None]
+    own = {
+        record.sha256: styled(settings.style, record.candidate.caption) for record in good if record.candidate.caption
+    }
+    said = {}
+    if settings.captioner != "sidecar":
+        unsaid = {record.sha256: record for record in good if record.sha256 not in own}
+        texts = described(unsaid, image_of, settings, store) if unsaid else {}
+        said = {sha256: with_style(settings.style, clean_caption(text)) for sha256, text in texts.items()}
+    captions = {sha256: text for sha256, text in {**own, **said}.items() if not is_nothing(text)}
+    return shortened(captions, settings) if captions else {}
 
 
-@torch.inference_mode()
-def generate(batch: Sequence[Path], processor: Any, model: Any) -> list[str]:
-    """Captions of a batch of RGB image files."""
-    pictures = []
-    for file in batch:
-        with Image.open(file) as image:
-            pictures.append(image.convert("RGB"))
-    pixels = processor(images=pictures, return_tensors="pt").pixel_values.to(model.device, model.dtype)
-    tokens = model.generate(pixel_values=pixels, **GENERATION)
-    return processor.batch_decode(tokens, skip_special_tokens=True)
+def described(
+    records: Mapping[str, Record], image_of: ImageOf, settings: DataPrepSettings, store: ObjectStore
+) -> dict[str, str]:
+    """What the captioner says about each image, word for word, by sha256; cached words are not said again."""
+    from service.dataset.captioners import open_captioner  # torch takes seconds to import
+
+    captioner = open_captioner(settings)
+    cache = CaptionCache(store, captioner.key)
+    texts = cache.known(records)
+    missing = [sha256 for sha256 in records if sha256 not in texts]
+    if texts:
+        log.info("captions known", known=len(texts), missing=len(missing))
+    batches = in_batches(missing, settings.caption_batch, lambda batch: describe(batch, records, image_of, captioner))
+    for sha256, text in progress(remembering(batches, cache), "captioning", len(missing)):
+        texts[sha256] = text
+    return texts
 
 
-def in_batches(images: Sequence[Path], size: int, captions_of: Callable[[Sequence[Path]], list[str]]) -> Iterator[str]:
-    """Captions in the order of `images`, `size` at once; half as many from then on whenever the device runs out of memory."""
+def describe(
+    batch: Sequence[str], records: Mapping[str, Record], image_of: ImageOf, captioner: "Captioner"
+) -> list[str]:
+    return captioner.describe([image_of(records[sha256]).convert("RGB") for sha256 in batch])
+
+
+def in_batches(
+    items: Sequence[str], size: int, texts_of: Callable[[Sequence[str]], list[str]]
+) -> Iterator[dict[str, str]]:
+    """The texts of the items, `size` at once; half as many from then on whenever the device runs out of memory."""
+    import torch
+
     done = 0
-    while done < len(images):
+    while done < len(items):
+        batch = items[done : done + size]
         try:
-            texts = captions_of(images[done : done + size])
-        except torch.OutOfMemoryError as error:
+            texts = texts_of(batch)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if size == 1:
                 raise OutOfDeviceMemory("the captioner needs more device memory than there is for one image") from error
             texts = []
@@ -99,24 +90,64 @@ def in_batches(images: Sequence[Path], size: int, captions_of: Callable[[Sequenc
             size //= 2
             torch.cuda.empty_cache()
             log.warning("captioning in smaller batches", size=size)
-        yield from texts
-        done += len(texts)
+            continue
+        done += len(batch)
+        yield dict(zip(batch, texts, strict=True))
 
 
-def clean_caption(text: str) -> str:
-    """The content of a caption: one line, no word or phrase twice in a row, and nothing about the medium.
+def out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for a device that is full, and none for a full host."""
+    import torch
 
-    The style phrase says what the medium is. A caption that says it too would share the style's words with the content.
-    """
-    before = None
-    while text != before:
-        before = text
-        text = " ".join(text.split())
-        text = REPEATED.sub(r"\1", text)
-        text = ENDING.sub("", OPENING.sub("", text))
-    return text
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def with_style(style: str, caption: str) -> str:
-    """ "8-bit illustration, a red apple"; one of the two alone where the other is empty."""
-    return ", ".join(part for part in (" ".join(style.split()), caption) if part)
+def remembering(batches: Iterator[dict[str, str]], cache: "CaptionCache") -> Iterator[tuple[str, str]]:
+    """Passes the texts on one by one, each batch once it is remembered: a kill costs only the batch under way."""
+    for texts in batches:
+        cache.remember(texts)
+        yield from texts.items()
+
+
+class CaptionCache:
+    """What one captioner said about images, for every run to come: by the image alone, before style and cleaning."""
+
+    def __init__(self, store: ObjectStore, captioner_key: str) -> None:
+        self._store = store
+        self._path = f"cache/captions/{captioner_key}"
+
+    def known(self, hashes: Collection[str]) -> dict[str, str]:
+        """The texts of those of the images that have any. A damaged entry is as good as none."""
+        wanted, found = set(hashes), {}
+
+        def read(key: str) -> None:
+            try:
+                entries = [json.loads(line) for line in self._store.get(key).splitlines()]
+                found.update({str(e["sha256"]): str(e["text"]) for e in entries if e["sha256"] in wanted})
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("cached captions are read as none", key=key, error=str(error))
+
+        for_each(read, sorted(entry.key for entry in self._store.list(f"{self._path}/")), "reading captions")
+        return found
+
+    def remember(self, texts: Mapping[str, str]) -> None:
+        """Stores a batch as one object. Two writers of the same batch write the same bytes under the same key."""
+        lines = "".join(json.dumps({"sha256": sha256, "text": text}) + "\n" for sha256, text in texts.items()).encode()
+        self._store.put(f"{self._path}/{hashlib.sha256(lines).hexdigest()[:32]}.jsonl", lines)
+
+
+def shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:
+    """The captions cut to what the base model's text encoder reads, so that none is cut unnoticed in training."""
+    from transformers import AutoTokenizer
+
+    files = locate_model(settings, "model_base")
+    with loading(files):
+        tokenizer = AutoTokenizer.from_pretrained(files.name, subfolder="tokenizer", **files.options)
+    limit = tokenizer.model_max_length
+    cut = {
+        sha256: within_limit(text, lambda part: len(tokenizer(part).input_ids), limit)
+        for sha256, text in captions.items()
+    }
+    if shorter := sum(cut[sha256] != captions[sha256] for sha256 in captions):
+        log.warning("captions cut", captions=shorter, tokens=limit)
+    return cut

@@ -1,12 +1,15 @@
 """Bytes of any origin to an upright sRGB picture, or the reason why not."""
 
 import errno
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -18,36 +21,60 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 ALLOWED_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 OTHER_MAGIC = (b"II*\0", b"MM\0*", b"8BPS", b"%PDF", b"%!PS", b"\0\0\1\0", b"qoif", b"SIMPLE  =", b"\0\0\0\x0cjP  ")
 WHITE = (255, 255, 255)
+MOST_PIXELS = 89_478_485
+"""A quarter of a gigabyte of RGB, where Pillow begins to warn."""
 # What Pillow's decoders raise on damaged files.
 DAMAGE = (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
 
-Square = Literal["keep", "crop", "pad"]
+
+class Decoded(NamedTuple):
+    """An upright RGB picture in sRGB, without metadata; `animated` when it is the first frame of several."""
+
+    image: Image.Image
+    animated: bool
 
 
-def decode(source: bytes | Path) -> Image.Image:
-    """The first frame of an image file as RGB: upright, in sRGB, alpha laid on white, without metadata.
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Silences Pillow's warnings of oddities in files, which are no news to the operator.
+
+    For a whole loop, not for an image: the filters belong to the process, not to a thread.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        yield
+
+
+def decode(source: bytes | Path) -> Decoded:
+    """The first frame of an image file: upright, in sRGB, alpha laid on white.
 
     Raises Rejection(not_image, format_not_allowed, truncated or decompression_bomb), and OSError with an errno when a
-    local file cannot be read.
+    local file cannot be read. To be called within `quiet_decoders`.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of every oddity in a file, which is no news to the operator, save for the one that is fatal.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-                image.load()
-                return to_rgb(upright(image))
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            # Pillow refuses twice as many pixels and only warns of these, by a filter that threads would share.
+            if image.width * image.height > MOST_PIXELS:
+                raise Rejection(Reason.DECOMPRESSION_BOMB, f"{image.width}x{image.height}")
+            animated = bool(getattr(image, "is_animated", False))
+            image.load()
+            return Decoded(to_rgb(upright(image)), animated)
     except UnidentifiedImageError as error:
         raise Rejection(unidentified(head(source))) from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise Rejection(Reason.DECOMPRESSION_BOMB, str(error)) from error
+    except Image.DecompressionBombError as error:
+        raise Rejection(Reason.DECOMPRESSION_BOMB, f"more than {2 * MOST_PIXELS} pixels") from error
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # the disk; EINVAL is a damaged header's seek to before the start
             raise
-        raise Rejection(Reason.TRUNCATED, str(error)) from error
+        raise Rejection(Reason.TRUNCATED, damage(error)) from error
     except DAMAGE as error:
-        raise Rejection(Reason.TRUNCATED, str(error)) from error
+        raise Rejection(Reason.TRUNCATED, damage(error)) from error
+
+
+def damage(error: Exception) -> str:
+    """What the decoder says of the file; an object's address in it would differ from run to run."""
+    return re.sub(r"<[^>]*>", "the file", str(error))
 
 
 def head(source: bytes | Path) -> bytes:
@@ -106,18 +133,3 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         if converted is not None:
             return converted
     return image.convert("RGB")
-
-
-def squared(image: Image.Image, square: Square) -> Image.Image:
-    """The image itself, its largest centred square, or the smallest square around it with white margins."""
-    width, height = image.size
-    if square == "keep" or width == height:
-        return image
-    if square == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return image.crop((left, top, left + side, top + side))
-    side = max(width, height)
-    padded = Image.new("RGB", (side, side), WHITE)
-    padded.paste(image, ((side - width) // 2, (side - height) // 2))
-    return padded

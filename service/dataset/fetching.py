@@ -1,143 +1,161 @@
 """One image from the internet: retried, bounded in time and bytes, and never from a private address."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from weakref import WeakValueDictionary
 
-import httpx
-from tenacity import Retrying, retry_if_exception_type, wait_exponential_jitter
+import aiohttp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from yarl import URL
 
 from service.dataset.addresses import require_public_host
-from service.dataset.candidates import Candidate, Reason, Rejection
-from service.dataset.transport import Deadline, GuardedTransport
+from service.dataset.candidates import Reason, Rejection, Transient
+from service.dataset.transport import Internet, open_internet
+from service.settings.data_prep import DataPrepSettings
 
 ATTEMPTS = 3
 REDIRECTS = 5
-THREADS = 4
-READ_AHEAD = 2 * THREADS
-HEADERS = {
-    "User-Agent": "Mozilla/5.0 (compatible; sdlora data-prep)",
-    "Accept": "image/png,image/jpeg,image/webp,image/gif,image/*;q=0.5",
-    # A compressed answer could unfold to any size behind the byte cap, and images do not shrink.
-    "Accept-Encoding": "identity",
-}
+REDIRECTING = {301, 302, 303, 307, 308}
 REFUSALS = {"noai", "noimageai"}
+ACCEPT = {"Accept": "image/png,image/jpeg,image/webp,image/gif,image/*;q=0.5", "Accept-Encoding": "identity"}
+BACKOFF = wait_exponential_jitter(multiplier=0.5, max=5)
 
-Outcome = bytes | Path | Rejection
 
+class TryLater(Transient):
+    """The host says when to come again: after `seconds`."""
 
-class Transient(Rejection):
-    """A failure that another attempt may not meet."""
+    def __init__(self, reason: Reason, detail: str, seconds: float) -> None:
+        super().__init__(reason, detail)
+        self.seconds = seconds
 
 
 class Fetcher:
-    """Fetches images. `timeout` is in seconds for one image, all its redirects and retries included."""
+    """Fetches images over `internet`; made by `open_fetcher`."""
 
-    def __init__(self, timeout: float, max_bytes: int) -> None:
-        self._timeout = timeout
-        self._max_bytes = max_bytes
-        self._ssl_context = httpx.create_ssl_context()
+    def __init__(self, internet: Internet, settings: DataPrepSettings) -> None:
+        self._internet = internet
+        self._timeout = settings.fetch_timeout
+        self._max_bytes = settings.fetch_max_bytes
+        self._per_host = settings.fetch_per_host
+        self._honour_noai = settings.fetch_noai == "honour"
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    def fetch(self, url: str) -> bytes:
-        """The body of `url`; raises Rejection with the reason why there is none."""
-        deadline = Deadline(self._timeout)
-        attempts = Retrying(
+    async def fetch(self, url: str) -> bytes:
+        """The body of `url`; raises Rejection with the reason why there is none, Transient where that may change."""
+        try:
+            parsed = URL(url)
+        except ValueError as error:
+            raise Rejection(Reason.BLOCKED_ADDRESS, f"no address of a public host: {error}") from error
+        turn = self._turns.setdefault(parsed.host or "", asyncio.Semaphore(self._per_host))
+        async with turn:
+            # The clock starts with the turn: a host with many images must not time out on its own queue.
+            try:
+                async with asyncio.timeout(self._timeout) as clock:
+                    return await self._attempts(clock)(self._attempt, parsed)
+            except TimeoutError as error:
+                raise Transient(Reason.TIMEOUT, f"{self._timeout:g} s") from error
+
+    def _attempts(self, clock: asyncio.Timeout) -> AsyncRetrying:
+        def remaining() -> float:
+            return (clock.when() or 0) - asyncio.get_running_loop().time()
+
+        return AsyncRetrying(
             retry=retry_if_exception_type(Transient),
-            wait=wait_exponential_jitter(multiplier=0.5, max=5),
+            wait=wait_as_told,
             # Waiting past the deadline would only turn the reason into a time-out.
-            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= deadline.remaining(),
+            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= remaining(),
             reraise=True,
         )
-        return attempts(self._attempt, url, deadline)
 
-    def _attempt(self, url: str, deadline: Deadline) -> bytes:
+    async def _attempt(self, url: URL) -> bytes:
         try:
-            return self._follow(httpx.URL(url), deadline)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise Rejection(Reason.BLOCKED_ADDRESS, f"no address of a public host: {error}") from error
-        except httpx.TimeoutException as error:
-            raise Transient(Reason.TIMEOUT, f"{self._timeout:g} s") from error
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise Transient(Reason.CONNECTION, str(error)) from error
+            return await self._follow(url)
+        except aiohttp.ClientHttpProxyError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                raise Rejection(Reason.BLOCKED_ADDRESS, "refused by the proxy") from error
+            raise Transient(Reason.CONNECTION, f"proxy answered {error.status}") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Rejection(Reason.CONNECTION, "certificate not valid") from error
+        except TimeoutError as error:
+            raise Transient(Reason.TIMEOUT, "no answer") from error
+        except (aiohttp.InvalidURL, ValueError) as error:
+            raise Rejection(Reason.BLOCKED_ADDRESS, "no address of a public host") from error
+        except (aiohttp.ClientError, OSError) as error:
+            # The type alone: a message may hold ports and other things that differ from run to run.
+            raise Transient(Reason.CONNECTION, type(error).__name__) from error
 
-    def _follow(self, url: httpx.URL, deadline: Deadline) -> bytes:
+    async def _follow(self, url: URL) -> bytes:
         for _ in range(REDIRECTS + 1):
             if url.scheme not in ("http", "https"):
                 raise Rejection(Reason.BLOCKED_ADDRESS, f"scheme {url.scheme!r}")
-            require_public_host(url.raw_host.decode("ascii"))
-            answer = self._ask(url, deadline)
+            require_public_host(url.host or "")
+            answer = await self._ask(url)
             if isinstance(answer, bytes):
                 return answer
             url = answer
         raise Rejection(Reason.TOO_MANY_REDIRECTS, f"more than {REDIRECTS}")
 
-    def _ask(self, url: httpx.URL, deadline: Deadline) -> bytes | httpx.URL:
+    async def _ask(self, url: URL) -> bytes | URL:
         """The body, or where the answer redirects to."""
-        # A third of the time for each operation, so that a host which hangs once can be asked again.
-        timeout = httpx.Timeout(self._timeout / ATTEMPTS)
-        transport = GuardedTransport(url, self._ssl_context, deadline)
-        # trust_env would send credentials from a .netrc file; proxies are the transport's business.
-        with (
-            httpx.Client(transport=transport, headers=HEADERS, timeout=timeout, trust_env=False) as client,
-            client.stream("GET", url) as response,
-        ):
-            if response.has_redirect_location:
-                return url.join(response.headers["location"])
-            check_status(response.status_code)
-            check_robots(response.headers.get_list("x-robots-tag", split_commas=True))
-            return self._body(response)
+        async with self._internet.get(url) as response:
+            if response.status in REDIRECTING and "Location" in response.headers:
+                return url.join(URL(response.headers["Location"]))
+            check_status(response.status, response.headers.get("Retry-After", ""))
+            if self._honour_noai:
+                check_robots(response.headers.getall("X-Robots-Tag", ()))
+            return await self._body(response)
 
-    def _body(self, response: httpx.Response) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        if (response.content_length or 0) > self._max_bytes:
+            raise Rejection(Reason.TOO_LARGE_BYTES, f"more than {self._max_bytes} bytes")
         body = bytearray()
-        announced = response.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_bytes:
-            raise Rejection(Reason.TOO_LARGE_BYTES, f"{announced} bytes")
-        for chunk in response.iter_raw():
+        async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > self._max_bytes:
                 raise Rejection(Reason.TOO_LARGE_BYTES, f"more than {self._max_bytes} bytes")
         return bytes(body)
 
 
-def check_status(status: int) -> None:
-    """Raises Rejection(http_status) for anything but 200; a 429 or 5xx is worth another attempt."""
-    if status == httpx.codes.TOO_MANY_REQUESTS or status >= 500:
-        raise Transient(Reason.HTTP_STATUS, str(status))
-    if status != httpx.codes.OK:
+@asynccontextmanager
+async def open_fetcher(settings: DataPrepSettings) -> AsyncIterator[Fetcher]:
+    """A fetcher for many images."""
+    headers = {**ACCEPT, "User-Agent": settings.fetch_user_agent}
+    # A third of the time for each operation, so that a host which hangs once can be asked again.
+    async with open_internet(headers, settings.fetch_timeout / ATTEMPTS, settings.fetch_concurrency) as internet:
+        yield Fetcher(internet, settings)
+
+
+def wait_as_told(state: RetryCallState) -> float:
+    """Seconds until the next attempt: what the host asked for, and never less than the usual backoff."""
+    failure = state.outcome.exception() if state.outcome else None
+    told = failure.seconds if isinstance(failure, TryLater) else 0.0
+    return max(told, BACKOFF(state))
+
+
+def check_status(status: int, retry_after: str = "") -> None:
+    """Raises Rejection(http_status) for anything but 200; a 408, 429 or 5xx is worth another attempt."""
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
+        raise TryLater(Reason.HTTP_STATUS, str(status), seconds_until(retry_after))
+    if status != HTTPStatus.OK:
         raise Rejection(Reason.HTTP_STATUS, str(status))
 
 
-def check_robots(tags: Iterable[str]) -> None:
+def seconds_until(retry_after: str) -> float:
+    """A Retry-After header, seconds or a date, in seconds from now; 0 for none, one in the past, or nonsense."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        moment = parsedate_to_datetime(retry_after)
+        return max(0.0, (moment - moment.now(moment.tzinfo)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def check_robots(headers: Iterable[str]) -> None:
     """Raises Rejection(robots_noai) where the owner of the image forbids learning from it, for any robot."""
+    tags = (tag for header in headers for tag in header.split(","))
     if any(tag.rpartition(":")[2].strip().lower() in REFUSALS for tag in tags):
         raise Rejection(Reason.ROBOTS_NOAI)
-
-
-def read_ahead(candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Outcome]]:
-    """Reads candidates on a few threads and passes them on in their order.
-
-    At most READ_AHEAD of them are under way or waiting. Any other exception than Rejection ends the iteration.
-    """
-    source = iter(candidates)
-    pending: deque[tuple[Candidate, Future[Outcome]]] = deque()
-    executor = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
-    try:
-        while True:
-            for candidate in islice(source, READ_AHEAD - len(pending)):
-                pending.append((candidate, executor.submit(read, candidate)))
-            if not pending:
-                return
-            candidate, outcome = pending.popleft()
-            yield candidate, outcome.result()
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def read(candidate: Candidate) -> Outcome:
-    """What `candidate.read` gives, or the Rejection that it raises."""
-    try:
-        return candidate.read()
-    except Rejection as rejection:
-        return rejection

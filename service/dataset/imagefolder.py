@@ -2,8 +2,7 @@
 
 import csv
 import json
-import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import datasets
 import structlog
 
 from service.artifacts.disk import disk_errors
+from service.artifacts.parallel import for_each
 from service.dataset.candidates import Record
 from service.dataset.screening import pixel_hash
 from service.exits import BadData
@@ -23,59 +23,84 @@ COLUMNS = ("file_name", "caption")
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """An image of the data set: its split, its file inside the split's folder, its sha256 and its caption."""
+    """An image of the data set: its split, its file inside the split's folder, its caption, and where it came from."""
 
     split: str
     file_name: str
-    sha256: str
     caption: str
+    record: Record
 
 
 def write_dataset(
-    records: Sequence[Record], captions: Mapping[str, str], validation: Collection[str], folder: Path
+    records: Sequence[Record],
+    captions: Mapping[str, str],
+    validation: Collection[str],
+    download: Callable[[Record, Path], None],
+    folder: Path,
 ) -> list[Row]:
-    """Writes imagefolder and provenance into `folder` and gives the rows. The images are moved, not copied.
+    """Writes imagefolder and provenance into `folder` and gives the rows.
 
-    `captions` is by sha256, `validation` holds the sha256 of the images to hold out.
+    `captions` is by sha256, `validation` holds the sha256 of the images to hold out, `download` writes the image of a
+    record to a file.
     """
-    rows: list[Row] = []
-    lines: list[str] = []
+    accepted = [record for record in records if record.reason is None]
+    rows = [row_of(index, record, captions, validation) for index, record in enumerate(accepted)]
+    images = folder / IMAGEFOLDER
     with disk_errors(folder, "WORK_DIR"):
         for split in SPLITS:
-            (folder / IMAGEFOLDER / split).mkdir(parents=True)
-        for record in records:
-            row = None
-            if record.image is not None and record.sha256 is not None:
-                row = row_of(len(rows), record.sha256, captions[record.sha256], validation)
-                shutil.move(record.image, folder / IMAGEFOLDER / row.split / row.file_name)
-                rows.append(row)
-            lines.append(provenance(record, row))
+            (images / split).mkdir(parents=True)
+        for_each(lambda row: download(row.record, images / row.split / row.file_name), rows, "gathering images")
         for split in SPLITS:
-            write_metadata([row for row in rows if row.split == split], folder / IMAGEFOLDER / split / "metadata.csv")
+            write_metadata([row for row in rows if row.split == split], images / split / "metadata.csv")
         (folder / PROVENANCE).parent.mkdir()
-        (folder / PROVENANCE).write_text("".join(lines), encoding="utf-8")
+        write_provenance(records, rows, folder / PROVENANCE)
     return rows
 
 
-def row_of(index: int, sha256: str, caption: str, validation: Collection[str]) -> Row:
-    split = "validation" if sha256 in validation else "train"
+def row_of(index: int, record: Record, captions: Mapping[str, str], validation: Collection[str]) -> Row:
+    split = "validation" if record.sha256 in validation else "train"
     # Nothing of the origin's name: a name with the word "train" or "test" would make a split of its own when loaded.
-    return Row(split, f"{index:06}_{sha256[:12]}.png", sha256, caption)
+    return Row(split, f"{index:06}_{record.sha256[:12]}.png", captions[record.sha256], record)
 
 
-def provenance(record: Record, row: Row | None) -> str:
-    """The line of a candidate."""
-    entry = {
-        "origin": record.origin,
+def write_provenance(records: Sequence[Record], rows: Sequence[Row], file: Path) -> None:
+    """A line for every candidate, accepted or not, in the order in which the source gave them."""
+    files = {row.record.candidate.rank: f"{row.split}/{row.file_name}" for row in rows}
+    with file.open("w", encoding="utf-8") as sink:
+        for record in records:
+            sink.write(json.dumps(provenance(record, files.get(record.candidate.rank))) + "\n")
+
+
+def provenance(record: Record, file_name: str | None) -> dict[str, object]:
+    """All that is known of a candidate, and its file below imagefolder when it was accepted."""
+    candidate, features = record.candidate, record.features
+    entry: dict[str, object] = {
+        "origin": candidate.origin,
         "reason": record.reason,
-        "file_name": f"{row.split}/{row.file_name}" if row else None,
-        "sha256": record.sha256,
-        "width": record.width,
-        "height": record.height,
+        "detail": record.detail,
+        "file_name": file_name,
+        "page": candidate.page,
+        "query": candidate.query,
+        "rank": candidate.rank,
+        "licence": candidate.licence,
+        "kept": record.kept,
     }
-    return json.dumps(entry) + "\n"
+    if features is not None:
+        entry |= {
+            "sha256": features.sha256,
+            "width": features.width,
+            "height": features.height,
+            "source_width": features.source_width,
+            "source_height": features.source_height,
+            "phash": f"{features.phash:016x}",
+            "dhash": f"{features.dhash:016x}",
+            "colour": f"{features.colour:06x}",
+            "animated": features.animated,
+            "relevance": features.relevance,
+        }
+    return entry
 
 
 def write_metadata(rows: Sequence[Row], file: Path) -> None:
@@ -112,7 +137,7 @@ def compare(loaded: datasets.Dataset, rows: Sequence[Row], split: str) -> None:
     for index, row in enumerate(rows):
         try:
             example = loaded[index]
-            same = pixel_hash(example["image"].convert("RGB")) == row.sha256
+            same = pixel_hash(example["image"].convert("RGB")) == row.record.sha256
         except (OSError, SyntaxError) as error:
             raise BadData(f"{split}/{row.file_name} does not decode: {error}") from error
         if not same:

@@ -1,57 +1,113 @@
-"""Where candidates come from: a folder, an S3 prefix, a published artifact, the sample images, or Bing."""
+"""Where candidates come from: Bing, a list of URLs, a folder, a bucket, a published artifact, or the sample images."""
 
-import os
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Protocol
 
 from service import miniature
-from service.artifacts.disk import disk_errors
 from service.artifacts.publishing import fetch
-from service.artifacts.stores import NotFound, ObjectStore, StoredObject, open_store
+from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.dataset.bing import search
-from service.dataset.candidates import Candidate, Collection, Reason, Rejection
-from service.dataset.fetching import Fetcher
+from service.dataset.candidates import Candidate
+from service.dataset.fetching import open_fetcher
+from service.dataset.folders import BucketSource, FolderSource
+from service.dataset.url_list import candidates_of, digest, read_list
 from service.exits import MissingInput
 from service.settings.common import MINIATURE
 from service.settings.data_prep import DataPrepSettings
 
+Read = Callable[[Candidate], Awaitable[bytes | Path]]
+"""The bytes of a candidate, or the local file that holds them. Raises Rejection."""
 
-def collect(settings: DataPrepSettings, store: ObjectStore) -> Collection:
-    """The candidates that the settings name.
 
-    Raises MissingInput for a folder, prefix or artifact that does not exist, and StorageUnreachable when Bing is silent.
+class Source(Protocol):
+    """A place with images. `parents` are the published artifacts that they come from.
+
+    `state` stands for the content now: it changes when the list of candidates does. It is empty for a search, which
+    answers differently from one day to the next. `reading` lends the means to read candidates, for many at once.
     """
+
+    parents: list[str]
+
+    def state(self) -> str: ...
+
+    def candidates(self) -> list[Candidate]: ...
+
+    def reading(self) -> AbstractAsyncContextManager[Read]: ...
+
+
+def open_source(settings: DataPrepSettings, store: ObjectStore) -> Source:
+    """The source that the settings name; raises MissingInput for a folder, file, prefix or artifact that does not exist."""
     if settings.source == "bing":
-        fetcher = Fetcher(settings.fetch_timeout, settings.fetch_max_bytes)
-        return Collection(search(settings.query, settings.limit, fetcher, settings.fetch_timeout), [])
+        return BingSource(settings)
+    if settings.source == "urls":
+        return UrlSource(settings)
     folder = settings.folder or ""
     if folder == MINIATURE:
-        return Collection(local_files(miniature.SAMPLES, []), [])
+        return FolderSource(miniature.SAMPLES)
     if folder.startswith("s3://"):
-        return Collection(stored_objects(open_store(folder), settings.fetch_max_bytes), [])
+        return BucketSource(open_store(folder), settings.fetch_max_bytes)
     if (local := Path(folder).expanduser()).is_dir():
-        return Collection(local_files(local, own_folders(settings)), [])
-    return Collection(local_files(published(store, folder, settings.work_dir), []), [folder.rstrip("/")])
+        return FolderSource(local, own=own_folders(settings))
+    artifact = published(store, folder, settings.work_dir)
+    # Of a data set the images alone: its report and provenance are no candidates.
+    images = artifact / "imagefolder"
+    return FolderSource(images if images.is_dir() else artifact, parents=[folder.rstrip("/")])
 
 
-def local_files(folder: Path, own: Sequence[Path]) -> list[Candidate]:
-    """Every file below `folder`, sorted by its name inside it; the folders `own` inside are passed over."""
-    with disk_errors(folder, "DATA_PREP_FOLDER"):
-        names = sorted(file.relative_to(folder).as_posix() for file in files_below(folder, own))
-    return [Candidate(name, partial(Path, folder, name)) for name in names]
+class WebSource:
+    """What the two sources of URLs have in common: our fetcher reads them."""
+
+    parents: list[str] = []  # noqa: RUF012 - nobody writes to it
+
+    def __init__(self, settings: DataPrepSettings) -> None:
+        self._settings = settings
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Read]:
+        async with open_fetcher(self._settings) as fetcher:
+
+            async def read(candidate: Candidate) -> bytes | Path:
+                return await fetcher.fetch(candidate.origin)
+
+            yield read
 
 
-def files_below(folder: Path, own: Sequence[Path]) -> list[Path]:
-    def fail(error: OSError) -> None:
-        raise error  # a folder that cannot be read must not look like an empty one
+class BingSource(WebSource):
+    """One or several searches."""
 
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if Path(parent, name).resolve() not in own]
-        # is_file: to open a pipe would wait for ever.
-        found += [file for name in names if (file := Path(parent, name)).is_file()]
-    return found
+    def state(self) -> str:
+        return ""
+
+    def candidates(self) -> list[Candidate]:
+        """Raises StorageUnreachable when Bing is silent."""
+        settings = self._settings
+        most, timeout = settings.max_candidates, settings.fetch_timeout
+        return interleaved([search(query, settings.licence, most, timeout) for query in settings.query])
+
+
+class UrlSource(WebSource):
+    """A CSV or Parquet file."""
+
+    def __init__(self, settings: DataPrepSettings) -> None:
+        super().__init__(settings)
+        self._place = settings.urls or ""
+        self._content = read_list(self._place)
+
+    def state(self) -> str:
+        return digest(self._content)
+
+    def candidates(self) -> list[Candidate]:
+        return candidates_of(self._content, self._place)
+
+
+def interleaved(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+    """The first of each list, then the second of each, and so on, ranked anew: a limit then takes from every query alike."""
+    taken = [candidate for candidate in chain.from_iterable(zip_longest(*lists)) if candidate is not None]
+    return [replace(candidate, rank=rank) for rank, candidate in enumerate(taken)]
 
 
 def own_folders(settings: DataPrepSettings) -> list[Path]:
@@ -60,20 +116,6 @@ def own_folders(settings: DataPrepSettings) -> list[Path]:
     if not settings.artifacts_uri.startswith("s3://"):
         places.append(Path(settings.artifacts_uri))
     return [place.expanduser().resolve() for place in places]
-
-
-def stored_objects(store: ObjectStore, max_bytes: int) -> list[Candidate]:
-    """Every object below an S3 prefix, sorted by its key there. Objects of more than `max_bytes` are not downloaded."""
-    objects = sorted(store.list(""))
-    if not objects:
-        raise MissingInput(f"DATA_PREP_FOLDER={store.uri} holds no object; check the bucket and the prefix")
-    return [Candidate(stored.key, partial(download, store, stored, max_bytes)) for stored in objects]
-
-
-def download(store: ObjectStore, stored: StoredObject, max_bytes: int) -> bytes:
-    if stored.size > max_bytes:
-        raise Rejection(Reason.TOO_LARGE_BYTES, f"{stored.size} bytes")
-    return store.get(stored.key)
 
 
 def published(store: ObjectStore, path: str, work_dir: Path) -> Path:

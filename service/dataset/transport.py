@@ -1,120 +1,110 @@
-"""A connection to one public host that ends at a deadline, however slowly the other side drips."""
+"""Sessions with the internet that reach public hosts only, however a URL, a redirect or a name tries to get elsewhere."""
 
+import asyncio
+import ipaddress
+import socket
 import ssl
-import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
 
-import httpcore
-import httpx
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
-from service.dataset.addresses import public_addresses
+from service.dataset.addresses import is_public, public_addresses
+from service.dataset.candidates import Reason, Rejection
 
-
-class Deadline:
-    """A moment on the monotonic clock, `seconds` from now."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def remaining(self) -> float:
-        """Seconds left, never negative."""
-        return max(0.0, self._end - time.monotonic())
-
-    def limit(self, timeout: float | None) -> float:
-        """The time-out of one socket operation, in seconds. Raises httpcore.ReadTimeout when no time is left."""
-        remaining = self.remaining()
-        if remaining <= 0:
-            raise httpcore.ReadTimeout("the deadline has passed")
-        return remaining if timeout is None else min(timeout, remaining)
+KEEP_ALIVE = 2.0
+"""Seconds: results of a search name a new host almost every time, and idle connections would use up the descriptors."""
+GOODBYE = 0.25
+"""Seconds, as aiohttp's own advice for connections under TLS."""
 
 
-class DeadlineStream(httpcore.NetworkStream):
-    """Time-outs of sockets start anew with every byte that arrives; this one counts them all together."""
+class PublicResolver(AbstractResolver):
+    """Resolves names to public addresses; raises Rejection(dns) and Rejection(blocked_address)."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
-        self._stream = stream
-        self._deadline = deadline
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.limit(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.limit(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.limit(timeout))
-        return DeadlineStream(secured, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-class DeadlineBackend(httpcore.SyncBackend):
-    """Connects to a proxy, which is whatever address the operator gave it."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-
-    def connect_tcp(
+    async def resolve(
         self,
         host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        limit = self._deadline.limit(timeout)
-        stream = super().connect_tcp(host, port, limit, local_address, socket_options)
-        return DeadlineStream(stream, self._deadline)
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - either will do
+    ) -> list[ResolveResult]:
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, public_addresses, host, port)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family_of(address), proto=0, flags=0)
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        """The threads are the owner's."""
 
 
-class PublicBackend(DeadlineBackend):
-    """Connects to public hosts only, to the very address that was checked: a second look-up could answer otherwise."""
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        *others, last = public_addresses(host, port)
-        for address in others:
-            try:
-                return super().connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return super().connect_tcp(last, port, timeout, local_address, socket_options)
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-class GuardedTransport(httpx.HTTPTransport):
-    """httpx over one of the backends above: it has no argument for one, so its pool is made here."""
+def public_socket(address_info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    """A socket for one connection. The last word on where it goes, by the very address that it is about to connect to."""
+    family, kind, protocol, _, address = address_info
+    if not is_public(ipaddress.ip_address(str(address[0]))):
+        raise Rejection(Reason.BLOCKED_ADDRESS, str(address[0]))
+    return socket.socket(family, kind, protocol)
 
-    def __init__(self, url: httpx.URL, ssl_context: ssl.SSLContext, deadline: Deadline) -> None:
+
+@dataclass(frozen=True)
+class Internet:
+    """One session for hosts that are reached directly, one for those behind the operator's proxy, which resolves names."""
+
+    direct: aiohttp.ClientSession
+    proxied: aiohttp.ClientSession
+
+    def get(self, url: URL) -> "aiohttp.client._RequestContextManager":
+        """A request for `url` itself: redirects are the caller's, because each of them has to be checked."""
         proxy = proxy_for(url)
         if proxy is None:
-            self._pool = httpcore.ConnectionPool(ssl_context=ssl_context, network_backend=PublicBackend(deadline))
-        else:
-            self._pool = httpcore.HTTPProxy(
-                proxy_url=str(proxy.url),
-                proxy_auth=proxy.raw_auth,
-                ssl_context=ssl_context,
-                network_backend=DeadlineBackend(deadline),
-            )
+            return self.direct.get(url, allow_redirects=False)
+        return self.proxied.get(url, allow_redirects=False, proxy=proxy)
 
 
-def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
+@asynccontextmanager
+async def open_internet(headers: dict[str, str], operation_timeout: float, lookups: int) -> AsyncIterator[Internet]:
+    """Sessions for many requests. `operation_timeout`: seconds to connect, and between two pieces of a body.
+
+    `lookups`: names resolved at once; the system's resolver blocks a thread for each.
+    """
+    timeout = aiohttp.ClientTimeout(sock_connect=operation_timeout, sock_read=operation_timeout)
+    trusted = ssl.create_default_context()
+
+    def session(**connecting: object) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=trusted, keepalive_timeout=KEEP_ALIVE, **connecting),  # type: ignore[arg-type]
+            headers=headers,
+            timeout=timeout,
+            # A body that unfolds could be of any size behind the byte cap.
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    with ThreadPoolExecutor(lookups, thread_name_prefix="lookup") as threads:
+        async with (
+            session(resolver=PublicResolver(threads), socket_factory=public_socket) as direct,
+            session() as proxied,
+        ):
+            yield Internet(direct, proxied)
+        # Connections that were given up take a moment to say goodbye; closed before, they would be leaked.
+        await asyncio.sleep(GOODBYE)
+
+
+def proxy_for(url: URL) -> str | None:
     """The proxy that http_proxy, https_proxy, all_proxy and no_proxy name for this URL."""
     proxies = getproxies()
     address = proxies.get(url.scheme) or proxies.get("all")
-    if not address or proxy_bypass(url.host):
+    if not address or proxy_bypass(url.host or ""):
         return None
-    return httpx.Proxy(address if "://" in address else f"http://{address}")
+    return address if "://" in address else f"http://{address}"

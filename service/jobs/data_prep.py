@@ -1,44 +1,127 @@
 """`sdlora data-prep`: images in, a captioned, checked and published data set out."""
 
+from collections.abc import Sequence
+from io import BytesIO
+from math import ceil
+
+import structlog
+from PIL import Image
+
 from service.artifacts.publishing import publish_version
 from service.artifacts.runs import Run
 from service.artifacts.scratch import scratch_folder
-from service.artifacts.stores import open_store
-from service.dataset.captioning import caption
+from service.artifacts.stores import ObjectStore, open_store
+from service.dataset.candidates import Candidate, Record
+from service.dataset.captioning import captions_for
+from service.dataset.collecting import collect
+from service.dataset.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.imagefolder import check_loads_back, write_dataset
-from service.dataset.screening import require_enough, screen
-from service.dataset.sources import collect
+from service.dataset.preparation import Preparation, recipe
+from service.dataset.report import write_report
+from service.dataset.selection import Criteria, groups, plan, select, shard
+from service.dataset.sources import Source, open_source
 from service.dataset.splitting import held_out
+from service.dataset.sufficiency import require_enough, without_uncaptioned
 from service.settings.data_prep import DataPrepSettings
 
+REPORT = "report/index.html"
 
-def data_prep(settings: DataPrepSettings) -> str:
-    """Publishes a data set of the images that the settings name, and gives its path.
+log = structlog.get_logger(__name__)
 
-    Raises MissingInput when the source does not exist and BadData when it has too few good images; nothing is published
-    then. The same images, captioner and settings give the same path again.
+
+def data_prep(settings: DataPrepSettings) -> str | None:
+    """Publishes a data set of the images that the settings name, and gives its path; None after a mere shard.
+
+    Raises MissingInput when the source does not exist or a shard is not done, and BadData when there are too few good
+    images; nothing is published then. The same images, captioner and settings give the same path again.
     """
     store = open_store(settings.artifacts_uri)
+    run = Run(store, settings.run_id)
+    source = open_source(settings, store)
+    preparation = Preparation(run, settings, source)
+    if (path := preparation.published()) is not None:
+        run.remember_dataset(path)
+        log.info("already prepared", path=path)
+        return path
+
+    candidates, settled = plan(preparation.candidates(source), settings.max_candidates)
+    if settings.step in ("all", "shard"):
+        prepare_shard(candidates, source, preparation, settings, store)
+    if settings.step in ("all", "finalize"):
+        return finalize(candidates, settled, source, preparation, settings, store)
+    return None
+
+
+def prepare_shard(
+    candidates: Sequence[Candidate],
+    source: Source,
+    preparation: Preparation,
+    settings: DataPrepSettings,
+    store: ObjectStore,
+) -> None:
+    """Collects this process's share of the candidates, and captions those that are likely to be needed."""
+    records = collect(shard(candidates, settings.shard, settings.shards), source, preparation, settings)
+    if settings.min_relevance:
+        from service.dataset.relevance import with_relevance  # torch takes seconds to import
+
+        records = with_relevance(records, lambda record: opened(preparation.image(record)), settings)
+    if settings.shards > 1:
+        # Into the cache of captions; what the merge wants besides, it captions itself.
+        share = ceil(settings.limit / settings.shards)
+        wanted = select(records, criteria(settings)._replace(limit=share))
+        captions_for(wanted, lambda record: opened(preparation.image(record)), settings, store)
+    preparation.finish_shard(settings.shard, settings.shards, records)
+    log.info("shard done", shard=settings.shard, of=settings.shards, candidates=len(records))
+
+
+def finalize(
+    candidates: Sequence[Candidate],
+    settled: Sequence[Record],
+    source: Source,
+    preparation: Preparation,
+    settings: DataPrepSettings,
+    store: ObjectStore,
+) -> str:
+    """Merges the shards, drops duplicates across them, captions, splits, checks and publishes."""
+    records = select([*preparation.finished(candidates, settings.shards), *settled], criteria(settings))
+    require_enough(records, settings)  # before the captioner takes its time
+    captions = captions_for(records, lambda record: opened(preparation.image(record)), settings, store)
+    records = without_uncaptioned(records, captions)
+    require_enough(records, settings)
+    alike = groups(records, settings.near_distance)
+    validation = held_out([[record.sha256 for record in group] for group in alike], settings.validation_share)
+
     with scratch_folder(settings.work_dir) as scratch:
-        collection = collect(settings, store)
-        records = screen(collection.candidates, settings, scratch / "accepted")
-        require_enough(records, settings)  # before the captioner takes its time
-
-        records, captions = caption(records, settings)
-        require_enough(records, settings)
-        validation = held_out(list(captions), settings.validation_share)
-
         dataset = scratch / "dataset"
-        rows = write_dataset(records, captions, validation, dataset)
+        rows = write_dataset(records, captions, validation, preparation.download, dataset)
         check_loads_back(dataset, rows, scratch / "cache")
-
+        write_report(
+            dataset / REPORT,
+            name=settings.name,
+            style=settings.style,
+            records=records,
+            captions=captions,
+            accepted=accepted_tiles(rows, preparation),
+            rejected=rejected_tiles(records, preparation),
+            # Where the images lie is left out: the same ones from another folder are the same data set.
+            settings={name: value for name, value in recipe(settings).items() if name not in ("folder", "urls")},
+        )
         artifact = publish_version(
             store,
             dataset,
             kind="dataset",
             prefix=f"datasets/{settings.name}",
-            parents=collection.parents,
-            settings=settings.recipe(),
+            parents=source.parents,
+            settings=recipe(settings),
         )
-    Run(store, settings.run_id).remember_dataset(artifact.path)
+    preparation.finish(artifact.path)
     return artifact.path
+
+
+def criteria(settings: DataPrepSettings) -> Criteria:
+    return Criteria(settings.limit, settings.near_duplicates, settings.near_distance, settings.min_relevance)
+
+
+def opened(png: bytes) -> Image.Image:
+    """The picture of a canonical PNG."""
+    return Image.open(BytesIO(png))

@@ -13,6 +13,7 @@ from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
 from service.artifacts.scratch import scratch_folder
 from service.artifacts.stores import open_store
+from service.diffusion.clip import clip_scores
 from service.diffusion.grid import comparison_grid
 from service.diffusion.held_out import HeldOut, encode_held_out, held_out_losses
 from service.diffusion.images import CaptionedImage, open_image, read_split
@@ -25,7 +26,7 @@ from service.diffusion.sampling import (
     put_on_lora,
     requests_for,
 )
-from service.evaluation.adherence import clip_scores, content_of
+from service.evaluation.adherence import content_of
 from service.evaluation.features import StyleFeatures, style_features
 from service.evaluation.gate import Decision, Measurements, Thresholds, decide
 from service.evaluation.metrics import adherence_gain, held_out_gain, kid, liveness, style_gain

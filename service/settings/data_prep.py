@@ -4,7 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.settings.common import Identifier, ModelSettings, prefixed
+from service.settings.common import Identifier, ModelSettings, StringList, prefixed
+
+CANDIDATES_PER_IMAGE = 3
+"""Looked at for each image wanted, unless the operator says otherwise: of a search's links a third is often dead."""
 
 
 class DataPrepSettings(ModelSettings):
@@ -12,38 +15,154 @@ class DataPrepSettings(ModelSettings):
 
     model_config = prefixed("data_prep")
 
-    source: Literal["bing", "folder"] = Field(
-        "bing", description="Where the images come from: a Bing image search, or a folder."
+    source: Literal["bing", "urls", "folder", "s3"] = Field(
+        "bing",
+        description="Where the images come from: a Bing image search, a list of URLs, a folder, or a prefix of a bucket.",
+    )
+    query: StringList = Field(
+        ["8-bit illustration"],
+        min_length=1,
+        description="For the source `bing`: what to search for; several queries a line each.",
+    )
+    licence: Literal["any", "public_domain", "share", "share_commercially", "modify", "modify_commercially"] = Field(
+        "any", description="For the source `bing`: only images that Bing takes to be under such a licence."
+    )
+    urls: str | None = Field(
+        None,
+        description="For the source `urls`: a CSV or Parquet file, local or s3://, with a column `url` and, if you like, "
+        "`caption`, `page` and `licence`.",
     )
     folder: str | None = Field(
         None,
-        description="For the source `folder`: a local folder, the s3:// URI of one, the path of a published artifact "
-        "below ARTIFACTS_URI, or `miniature` for the sample images that ship with the package.",
+        description="For the sources `folder` and `s3`: a local folder, the s3:// URI of one, the path of a published "
+        "artifact below ARTIFACTS_URI, or `miniature` for the sample images that ship with the package. Captions in a "
+        "`metadata.csv`, or in a .txt file beside an image, are kept.",
     )
-    query: str = Field("8-bit illustration", min_length=1, description="For the source `bing`: what to search for.")
-    limit: int = Field(200, gt=0, le=100_000, description="At most this many images are taken.")
+    limit: int = Field(200, gt=0, le=10_000_000, description="At most this many images are taken.")
+    candidates: int | None = Field(
+        None,
+        gt=0,
+        description="At most this many candidates are looked at to find them; without it, "
+        f"{CANDIDATES_PER_IMAGE} for each image of DATA_PREP_LIMIT.",
+    )
     min_images: int = Field(10, gt=0, description="With fewer good images than this, nothing is published (exit 65).")
     name: Identifier = Field("8-bit-illustration", description="Name of the data set.")
     style: str = Field(
         "8-bit illustration",
         description="Style phrase that opens every caption and binds the style; empty for captions without one.",
     )
+    min_side: int = Field(32, gt=0, description="Images whose shorter side has fewer pixels than this are left out.")
+    max_aspect: float = Field(
+        4.0, ge=1, description="Images whose longer side is more than this many times the shorter one are left out."
+    )
+    min_entropy: float = Field(
+        0.1,
+        ge=0,
+        le=8,
+        description="Images whose shades of grey carry less information than this, in bits a pixel, are left out: "
+        "blank ones.",
+    )
+    min_relevance: float = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Images are left out when 100 times the cosine that MODEL_CLIP finds between them and the query (or "
+        "the style, where there was no search) is less than this; 0 asks no CLIP. 20 is a good start for CLIP ViT-B/32.",
+    )
+    near_duplicates: Literal["drop", "keep"] = Field(
+        "drop",
+        description="Of images that look alike the largest alone is kept, or all are; either way they are held out "
+        "together or not at all.",
+    )
+    near_distance: int = Field(
+        8,
+        ge=0,
+        le=32,
+        description="Two images look alike when each of two perceptual hashes differs in at most this many of 64 bits, and "
+        "their mean colours are near.",
+    )
+    """What JPEG at quality 30, WebP at 50 and resizing from half to double change at most in pixel art; distinct drawings
+    are 13 and more apart."""
     square: Literal["keep", "crop", "pad"] = Field(
         "keep", description="What to do with images that are not square: keep them, crop the centre, or pad with white."
     )
-    min_side: int = Field(32, gt=0, description="Images whose shorter side has fewer pixels than this are left out.")
+    side: int | None = Field(
+        None,
+        ge=8,
+        description="The shorter side is resized to this many pixels (with `pad`, the longer one); without it, sizes stay.",
+    )
+    enlarge: Literal["nearest", "lanczos", "never"] = Field(
+        "nearest", description="How smaller images are enlarged; `nearest` keeps the pixels of pixel art sharp."
+    )
+    shrink: Literal["lanczos", "box", "never"] = Field("lanczos", description="How larger images are shrunk.")
     validation_share: float = Field(
         0.1,
         ge=0,
         lt=1,
         description="Share of the images held out from training for the evaluation; at least one image.",
     )
-    caption_batch: int = Field(32, gt=0, description="Images captioned at once.")
-    fetch_timeout: float = Field(20, gt=0, description="Seconds that one image may take to download.")
+    captioner: Literal["blip", "image-text-to-text", "sidecar"] = Field(
+        "blip",
+        description="Who captions images that bring no caption: the BLIP of MODEL_CAPTIONER, any other image-text-to-text "
+        "model there, or nobody (`sidecar`: images without a caption of their own are left out).",
+    )
+    caption_prompt: str = Field(
+        "Describe the image in one short sentence.",
+        min_length=1,
+        description="For the captioner `image-text-to-text`: what the model is asked about each image.",
+    )
+    caption_batch: int = Field(
+        32, gt=0, description="Images captioned at once; halved by itself when the device runs out of memory."
+    )
+    fetch_timeout: float = Field(
+        20, gt=0, description="Seconds that one image may take to download, its redirects and retries included."
+    )
     fetch_max_bytes: int = Field(30_000_000, gt=0, description="Downloads over this size are given up.")
+    fetch_concurrency: int = Field(64, gt=0, le=1000, description="Images downloaded at once.")
+    fetch_per_host: int = Field(8, gt=0, description="Images downloaded at once from one host.")
+    fetch_noai: Literal["honour", "ignore"] = Field(
+        "honour", description="Whether images whose X-Robots-Tag says `noai` or `noimageai` are left out."
+    )
+    fetch_user_agent: str = Field(
+        "sdlora-data-prep/0.1 (collects images to train a LoRA; honours X-Robots-Tag: noai)",
+        min_length=1,
+        description="How the service introduces itself to the hosts of images; a place to give an address.",
+    )
+    step: Literal["all", "shard", "finalize"] = Field(
+        "all",
+        description="`shard` collects and captions one shard, `finalize` merges and publishes them once all are done; "
+        "`all` does both, where there is one shard.",
+    )
+    shards: int = Field(1, gt=0, le=10_000, description="Into how many shards the candidates are divided.")
+    shard: int = Field(
+        0,
+        ge=0,
+        validation_alias="job_completion_index",
+        description="Which shard this process does, from 0. Kubernetes sets it in the pods of an Indexed Job.",
+    )
+
+    @property
+    def max_candidates(self) -> int:
+        """How many candidates are looked at."""
+        return self.candidates or CANDIDATES_PER_IMAGE * self.limit
 
     @model_validator(mode="after")
-    def _folder_is_named(self) -> Self:
+    def _the_source_is_named(self) -> Self:
         if self.source == "folder" and not self.folder:
             raise ValueError("DATA_PREP_SOURCE=folder needs DATA_PREP_FOLDER, the folder or URI of the images")
+        if self.source == "s3" and not (self.folder or "").startswith("s3://"):
+            raise ValueError("DATA_PREP_SOURCE=s3 needs DATA_PREP_FOLDER, the s3:// URI of the images")
+        if self.source == "urls" and not self.urls:
+            raise ValueError("DATA_PREP_SOURCE=urls needs DATA_PREP_URLS, the CSV or Parquet file of the list")
+        return self
+
+    @model_validator(mode="after")
+    def _the_shard_exists(self) -> Self:
+        if self.step == "all" and self.shards > 1:
+            raise ValueError(
+                f"DATA_PREP_STEP=all does one shard and DATA_PREP_SHARDS is {self.shards}; use `shard` for each of them, "
+                "then `finalize`"
+            )
+        if self.step != "finalize" and self.shard >= self.shards:
+            raise ValueError(f"JOB_COMPLETION_INDEX={self.shard} is no shard of DATA_PREP_SHARDS={self.shards}")
         return self

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from service.dataset import decoding
 from service.dataset.candidates import Reason, Rejection
-from service.dataset.decoding import decode, squared
+from service.dataset.decoding import quiet_decoders
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    with quiet_decoders():
+        yield
+
+
+def decode(source: bytes | Path) -> Image.Image:
+    return decoding.decode(source).image
 
 
 def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
@@ -97,6 +111,14 @@ def test_an_animation_gives_its_first_frame() -> None:
     assert image.getpixel((5, 5)) == RED
 
 
+def test_an_animation_is_told_from_a_picture() -> None:
+    frames = [Image.new("RGB", (40, 30), colour) for colour in (RED, GREEN)]
+    for file_format in ("GIF", "WEBP", "PNG"):
+        moving = encoded(frames[0], file_format, save_all=True, append_images=frames[1:], duration=100)
+        assert decoding.decode(moving).animated
+        assert not decoding.decode(encoded(frames[0], file_format)).animated
+
+
 def test_colours_are_converted_from_the_embedded_profile() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     # A profile of a space whose first channel is blue and whose last one is red.
@@ -162,17 +184,3 @@ def test_a_decompression_bomb_is_not_unfolded(side: int) -> None:
 def test_a_file_that_cannot_be_read_is_not_taken_for_a_broken_image(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         decode(tmp_path / "vanished.png")
-
-
-def test_squares_are_cut_from_the_centre_or_padded_with_white() -> None:
-    image = Image.new("RGB", (30, 10), RED)
-    image.paste(BLUE, (10, 0, 20, 10))
-    assert squared(image, "keep") is image
-    cropped = squared(image, "crop")
-    assert cropped.size == (10, 10)
-    assert cropped.getcolors() == [(100, BLUE)]
-    padded = squared(image, "pad")
-    assert padded.size == (30, 30)
-    assert padded.getpixel((15, 15)) == BLUE
-    assert padded.getpixel((15, 9)) == WHITE
-    assert padded.getpixel((15, 20)) == WHITE

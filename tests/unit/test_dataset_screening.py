@@ -1,81 +1,91 @@
-"""Which candidates are accepted, and the record of those that are not."""
+"""What one candidate becomes by itself."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from service.dataset.candidates import Candidate, Reason, Rejection
-from service.dataset.screening import screen
+from service.dataset.candidates import Reason, Rejection
+from service.dataset.decoding import quiet_decoders
+from service.dataset.screening import Screened, screen
 from service.settings.data_prep import DataPrepSettings
+from tests.integration.pictures import encoded, sprite
 
 
-def picture(folder: Path, name: str, shade: int, size: tuple[int, int] = (40, 40)) -> Candidate:
-    Image.new("RGB", size, (shade, 0, 0)).save(folder / name)
-    return Candidate(name, lambda: folder / name)
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with quiet_decoders():
+        yield
 
 
-def settings(tmp_path: Path, **values: object) -> DataPrepSettings:
-    return DataPrepSettings.model_validate({"source": "folder", "folder": str(tmp_path), **values})
+def screened(source: bytes | Path, **values: Any) -> Screened:
+    return screen(source, DataPrepSettings.model_validate({"source": "folder", "folder": "x", **values}))
 
 
-def test_the_same_pixels_in_another_format_are_a_duplicate(tmp_path: Path) -> None:
-    candidates = [picture(tmp_path, "a.png", 9), picture(tmp_path, "b.bmp", 9), picture(tmp_path, "c.png", 10)]
-    records = screen(candidates, settings(tmp_path), tmp_path / "accepted")
-    assert [record.reason for record in records] == [None, Reason.DUP_EXACT, None]
-    assert records[1].sha256 == records[0].sha256
+def opened(png: bytes) -> Image.Image:
+    return Image.open(BytesIO(png))
 
 
-def test_the_same_bytes_in_another_shape_are_no_duplicate(tmp_path: Path) -> None:
-    candidates = [picture(tmp_path, "a.png", 9, (40, 80)), picture(tmp_path, "b.png", 9, (80, 40))]
-    assert [record.reason for record in screen(candidates, settings(tmp_path), tmp_path / "x")] == [None, None]
+def test_the_same_pixels_in_another_format_have_the_same_hash_and_the_same_file() -> None:
+    first, second = screened(encoded(sprite(1), "PNG")), screened(encoded(sprite(1), "BMP"))
+    assert first == second
+    assert screened(encoded(sprite(2), "PNG")).features.sha256 != first.features.sha256
 
 
-@pytest.mark.parametrize("size", [(1, 1), (31, 400), (400, 31)])
-def test_an_image_with_a_short_side_is_too_small(size: tuple[int, int], tmp_path: Path) -> None:
-    (record,) = screen([picture(tmp_path, "a.png", 9, size)], settings(tmp_path), tmp_path / "x")
-    assert record.reason == Reason.TOO_SMALL
+def test_the_same_bytes_in_another_shape_are_another_image() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
+    one, other = (encoded(Image.fromarray(pixels.reshape(shape)), "PNG") for shape in ((40, 80, 3), (80, 40, 3)))
+    assert screened(one).features.sha256 != screened(other).features.sha256
 
 
-def test_every_candidate_of_a_folder_has_a_record_when_the_limit_is_reached(tmp_path: Path) -> None:
-    candidates = [picture(tmp_path, f"{index:02}.png", index) for index in range(30)]
-    records = screen(candidates, settings(tmp_path, limit=3), tmp_path / "x")
-    assert [record.origin for record in records] == [candidate.origin for candidate in candidates]
-    assert [record.reason for record in records] == [None] * 3 + [Reason.LIMIT_REACHED] * 27
+@pytest.mark.parametrize(
+    ("image", "values", "reason", "detail"),
+    [
+        (sprite(1, (1, 1)), {}, Reason.TOO_SMALL, "1x1"),
+        (sprite(1, (31, 40)), {}, Reason.TOO_SMALL, "31x40"),
+        (sprite(1, (40, 31)), {}, Reason.TOO_SMALL, "40x31"),
+        (sprite(1, (32, 32)), {}, None, ""),
+        (sprite(1, (128, 32)), {}, None, ""),
+        (sprite(1, (129, 32)), {}, Reason.ASPECT_RATIO, "129x32"),
+        (sprite(1, (32, 100)), {"max_aspect": 3}, Reason.ASPECT_RATIO, "32x100"),
+        (Image.new("RGB", (40, 40), "teal"), {}, Reason.LOW_ENTROPY, "0.00 bits"),
+        (Image.new("RGB", (40, 40), "teal"), {"min_entropy": 0}, None, ""),
+    ],
+)
+def test_an_image_is_judged_by_its_size_its_shape_and_its_information(
+    image: Image.Image, values: dict[str, Any], reason: Reason | None, detail: str
+) -> None:
+    found = screened(encoded(image, "PNG"), **values)
+    assert (found.reason, found.detail) == (reason, detail)
 
 
-def test_a_search_is_not_asked_for_more_once_the_limit_is_reached(tmp_path: Path) -> None:
-    asked = []
-
-    def endless() -> Iterator[Candidate]:
-        while True:
-            asked.append(len(asked))
-            yield picture(tmp_path, f"{len(asked)}.png", len(asked))
-
-    records = screen(endless(), settings(tmp_path, limit=3), tmp_path / "x")
-    assert len(records) == len(asked) < 20
+def test_it_is_judged_as_it_came_and_kept_as_asked_for() -> None:
+    found = screened(encoded(sprite(1, (200, 100)), "PNG"), square="crop", side=50, min_side=100)
+    assert found.reason is None
+    assert (found.features.source_width, found.features.source_height) == (200, 100)
+    assert (found.features.width, found.features.height) == opened(found.png).size == (50, 50)
 
 
-def test_a_rejection_while_reading_is_recorded_and_other_failures_are_raised(tmp_path: Path) -> None:
-    def refused() -> bytes:
-        raise Rejection(Reason.ROBOTS_NOAI)
-
-    def broken() -> bytes:
-        raise RuntimeError("a bug")
-
-    (record,) = screen([Candidate("a", refused)], settings(tmp_path), tmp_path / "x")
-    assert record.reason == Reason.ROBOTS_NOAI
-    with pytest.raises(RuntimeError, match="a bug"):
-        screen([Candidate("a", broken)], settings(tmp_path), tmp_path / "x")
+def test_what_is_left_out_has_a_small_picture_for_the_report() -> None:
+    found = screened(encoded(sprite(1, (900, 90)), "PNG"))
+    assert found.reason == Reason.ASPECT_RATIO
+    assert max(opened(found.png).size) == 96
+    assert found.features.source_width == 900
 
 
-def test_written_images_carry_no_metadata(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 40)).save(
-        tmp_path / "a.jpg", dpi=(300, 300), comment=b"secret", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"
-    )
-    (record,) = screen([Candidate("a.jpg", lambda: tmp_path / "a.jpg")], settings(tmp_path), tmp_path / "x")
-    assert record.image is not None
-    with Image.open(record.image) as written:
+def test_what_cannot_be_decoded_has_no_picture() -> None:
+    with pytest.raises(Rejection) as rejection:
+        screened(b"<html>")
+    assert rejection.value.reason == Reason.NOT_IMAGE
+
+
+def test_written_images_carry_no_metadata() -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\0"
+    found = screened(encoded(sprite(1), "JPEG", dpi=(300, 300), comment=b"secret", exif=exif))
+    with opened(found.png) as written:
         written.load()
         assert written.info == {}

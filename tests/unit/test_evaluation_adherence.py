@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
+from service.diffusion.clip import clip_scores
 from service.diffusion.models import ModelFiles
-from service.evaluation.adherence import clip_scores, content_of
+from service.evaluation.adherence import content_of
 from service.exits import BadData
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -1,0 +1,134 @@
+"""Candidates to outcomes, many at once: read, screened and kept one by one, so that a kill costs only what was under way."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import repeat
+from typing import NamedTuple
+
+import structlog
+
+from service.dataset.candidates import Candidate, Record, Rejection, Transient
+from service.dataset.decoding import quiet_decoders
+from service.dataset.preparation import Preparation
+from service.dataset.screening import screen
+from service.dataset.selection import by_turns
+from service.dataset.sources import Read, Source
+from service.logs import progress
+from service.settings.data_prep import DataPrepSettings
+
+STORE_THREADS = 16
+
+log = structlog.get_logger(__name__)
+
+
+def collect(
+    candidates: Sequence[Candidate], source: Source, preparation: Preparation, settings: DataPrepSettings
+) -> list[Record]:
+    """The records of all `candidates`, by rank. What the preparation knows already is not read again."""
+    known = preparation.outcomes(candidates)
+    ranks = {record.candidate.rank for record in known}
+    open_ones = [candidate for candidate in candidates if candidate.rank not in ranks]
+    if known:
+        log.info("goes on", done=len(known), open=len(open_ones))
+    with quiet_decoders():
+        found = asyncio.run(_collect(open_ones, source, preparation, settings))
+    return sorted([*known, *found], key=lambda record: record.candidate.rank)
+
+
+async def _collect(
+    candidates: Sequence[Candidate], source: Source, preparation: Preparation, settings: DataPrepSettings
+) -> list[Record]:
+    with (
+        ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="screen") as screening,
+        ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store") as storing,
+    ):
+        async with source.reading() as read:
+            work = Work(read, Keeper(preparation, storing), settings, screening)
+            final, transient = await work.through(candidates, "collecting")
+            # Again, when all else is done: a host that was down may have recovered.
+            mended, lost = await work.through([record.candidate for record in transient], "trying again")
+    return [*final, *mended, *lost]
+
+
+class Keeper:
+    """Stores outcomes, those that wait for the store together as one object."""
+
+    def __init__(self, preparation: Preparation, threads: Executor) -> None:
+        self._preparation = preparation
+        self._threads = threads
+        self._waiting: list[Record] = []
+        self._turn = asyncio.Lock()
+
+    async def keep(self, record: Record, png: bytes | None) -> None:
+        """Returns when the outcome, and its image before it, would survive a kill."""
+        loop = asyncio.get_running_loop()
+        if png is not None:
+            await loop.run_in_executor(self._threads, self._preparation.keep_png, record, png)
+        self._waiting.append(record)
+        async with self._turn:
+            if record in self._waiting:  # else who had the turn before has stored it as well
+                records, self._waiting = self._waiting, []
+                await loop.run_in_executor(self._threads, self._preparation.keep_outcomes, records)
+
+
+class Sorted(NamedTuple):
+    """Records that are final, and those of failures that another attempt may not meet."""
+
+    final: list[Record]
+    transient: list[Record]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to each candidate, and with which means. Pillow lets go of the interpreter, so threads are enough."""
+
+    read: Read
+    keeper: Keeper
+    settings: DataPrepSettings
+    screening: Executor
+
+    async def through(self, candidates: Sequence[Candidate], what: str) -> Sorted:
+        """Does all candidates, as many at once as the settings allow. The first failure of our own ends it."""
+        done = Sorted([], [])
+        if not candidates:
+            return done
+        queue = iter(by_turns(candidates))
+        # One step for each candidate that is done, and one beyond the last for the final report.
+        with closing(progress(repeat(None), what, len(candidates))) as steps:
+            next(steps)
+            try:
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(min(self.settings.fetch_concurrency, len(candidates))):
+                        workers.create_task(self._worker(queue, done, lambda: next(steps)))
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+        return done
+
+    async def _worker(self, queue: Iterable[Candidate], done: Sorted, step: Callable[[], None]) -> None:
+        for candidate in queue:
+            try:
+                done.final.append(await self._outcome(candidate))
+            except Transient as failure:
+                done.transient.append(Record(candidate, failure.reason, failure.detail))
+            step()
+
+    async def _outcome(self, candidate: Candidate) -> Record:
+        """The record of one candidate, once it is kept; raises Transient, of which nothing is kept."""
+        png = None
+        try:
+            source = await self.read(candidate)
+            screened = await asyncio.get_running_loop().run_in_executor(self.screening, screen, source, self.settings)
+            record = Record(candidate, screened.reason, screened.detail, screened.features)
+            png = screened.png
+        except Transient:
+            raise
+        except Rejection as rejection:
+            record = Record(candidate, rejection.reason, rejection.detail)
+        if record.reason is not None:
+            log.debug("left out", origin=candidate.origin, reason=record.reason, detail=record.detail)
+        await self.keeper.keep(record, png)
+        return record

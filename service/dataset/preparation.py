@@ -1,0 +1,198 @@
+"""What a data-prep that is under way has done so far, kept in the store: a killed one goes on, and shards find each other.
+
+runs/<run>/preparation/<key>/candidates.jsonl              the list that all shards work on
+                             outcomes/00000042-<id>.jsonl  what became of some candidates, once that is final
+                             images/<sha256>.png           the canonical images
+                             thumbnails/00000042.png       of decoded images that are left out
+                             shards/00001-of-00005.jsonl   all outcomes of a shard that is done
+                             published/<key>.json          the data set made of it
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from service.artifacts.keys import content_key
+from service.artifacts.parallel import for_each
+from service.artifacts.publishing import exists
+from service.artifacts.runs import Run
+from service.artifacts.stores import NotFound
+from service.dataset.candidates import Candidate, Features, Reason, Record
+from service.dataset.sources import Source
+from service.exits import BadData, MissingInput
+from service.settings.data_prep import DataPrepSettings
+
+# What decides which candidates there are and what their images become. Of the same images another style, limit or
+# captioner makes another data set, without a new search or download.
+DECISIVE = (
+    "source", "query", "licence", "urls", "folder", "min_side", "max_aspect", "min_entropy", "square", "side", "enlarge",
+    "shrink", "fetch_max_bytes", "fetch_noai", "max_candidates",
+)  # fmt: skip
+ONLY_HOW = {
+    "step", "shards", "shard", "caption_batch", "fetch_timeout", "fetch_concurrency", "fetch_per_host", "fetch_user_agent"
+}  # fmt: skip
+
+log = structlog.get_logger(__name__)
+
+
+class Preparation:
+    """The state of one data-prep of a run, the same for all processes with the same settings and the same source."""
+
+    def __init__(self, run: Run, settings: DataPrepSettings, source: Source) -> None:
+        values = settings.recipe() | {"max_candidates": settings.max_candidates}
+        key = content_key({name: values[name] for name in DECISIVE} | {"state": source.state()})
+        self._run = run
+        self._store = run.store
+        self._path = run.path(f"preparation/{key}")
+        self._published = f"{self._path}/published/{content_key(recipe(settings))}.json"
+        self._list_digest = ""
+
+    def published(self) -> str | None:
+        """The path of the data set that was made of this with these very settings, if it is still there."""
+        try:
+            path = str(json.loads(self._store.get(self._published))["dataset"])
+        except (NotFound, ValueError, KeyError, TypeError):
+            return None
+        return path if exists(self._store, path) else None
+
+    def candidates(self, source: Source) -> list[Candidate]:
+        """The source's candidates as they were when the first process of this preparation asked."""
+        key = f"{self._path}/candidates.jsonl"
+        try:
+            content = self._store.get(key)
+        except NotFound:
+            self._store.put_if_absent(key, lines(asdict(candidate) for candidate in source.candidates()))
+            content = self._store.get(key)  # another process may have been faster
+        self._list_digest = hashlib.sha256(content).hexdigest()
+        return [Candidate(**json.loads(line)) for line in content.splitlines()]
+
+    def outcomes(self, candidates: Sequence[Candidate]) -> list[Record]:
+        """The records of those candidates whose outcome is final, by rank. One whose image is lost counts as open."""
+        by_rank = {candidate.rank: candidate for candidate in candidates}
+        images = {entry.key.rpartition("/")[2] for entry in self._store.list(f"{self._path}/images/")}
+        found: dict[int, Record] = {}
+
+        def read(key: str) -> None:
+            try:
+                for line in self._store.get(key).splitlines():
+                    entry = json.loads(line)
+                    if entry["rank"] in by_rank:
+                        record = record_of(entry, by_rank[entry["rank"]])
+                        if record.reason is not None or f"{record.sha256}.png" in images:
+                            found[record.candidate.rank] = record
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("outcomes are read as none", key=key, error=str(error))
+
+        for_each(read, [entry.key for entry in self._store.list(f"{self._path}/outcomes/")], "resuming")
+        return [found[rank] for rank in sorted(found)]
+
+    def keep_png(self, record: Record, png: bytes) -> None:
+        """Stores the canonical image of a good candidate, or the thumbnail of one that is left out."""
+        self._store.put(self._image(record) if record.reason is None else self._thumbnail(record), png)
+
+    def keep_outcomes(self, records: Sequence[Record]) -> None:
+        """Makes outcomes final. Their images must be stored before: an outcome without its image would be believed."""
+        content = lines(map(entry_of, records))
+        name = f"{records[0].candidate.rank:08}-{hashlib.sha256(content).hexdigest()[:8]}"
+        self._store.put(f"{self._path}/outcomes/{name}.jsonl", content)
+
+    def finish_shard(self, index: int, count: int, records: Sequence[Record]) -> None:
+        """Notes that a shard is done, with the outcomes of all its candidates."""
+        head = {"candidates": self._list_digest}
+        self._store.put(self._shard(index, count), lines([head, *map(entry_of, records)]))
+
+    def finished(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
+        """The records of all shards, by rank.
+
+        Raises MissingInput, naming them, when some of the `count` shards are not done, or were done with another list of
+        candidates.
+        """
+        by_rank = {candidate.rank: candidate for candidate in candidates}
+        records: list[Record] = []
+        missing = []
+        for index in range(count):
+            found = self._finished_shard(index, count, by_rank)
+            if found is None:
+                missing.append(index)
+            else:
+                records += found
+        if missing:
+            raise MissingInput(
+                f"{len(missing)} of {count} shards are not done: {', '.join(map(str, missing[:20]))}; run data-prep with "
+                f"DATA_PREP_STEP=shard, DATA_PREP_SHARDS={count} and each of them as JOB_COMPLETION_INDEX"
+            )
+        return sorted(records, key=lambda record: record.candidate.rank)
+
+    def _finished_shard(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
+        key = self._shard(index, count)
+        try:
+            head, *entries = [json.loads(line) for line in self._store.get(key).splitlines()]
+            if head["candidates"] != self._list_digest:
+                return None
+            return [record_of(entry, by_rank[entry["rank"]]) for entry in entries]
+        except NotFound:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadData(f"{self._store.uri}/{key} is damaged: {error}; delete it and do the shard again") from error
+
+    def image(self, record: Record) -> bytes:
+        """The canonical PNG of a good image."""
+        return self._store.get(self._image(record))
+
+    def download(self, record: Record, target: Path) -> None:
+        """Writes the canonical PNG of a good image to a file."""
+        self._store.download(self._image(record), target)
+
+    def picture(self, record: Record) -> bytes | None:
+        """A PNG of a candidate that was decoded, whatever became of it."""
+        if record.features is None:
+            return None
+        for key in (self._thumbnail(record), self._image(record)):
+            try:
+                return self._store.get(key)
+            except NotFound:
+                continue
+        return None
+
+    def finish(self, dataset: str) -> None:
+        """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
+        self._run.remember_dataset(dataset)
+        self._store.put(self._published, lines([{"dataset": dataset}]))
+        for part in ("shards", "outcomes", "thumbnails", "images"):
+            keys = [entry.key for entry in self._store.list(f"{self._path}/{part}/")]
+            for_each(self._store.delete, keys, f"clearing {part}")
+
+    def _thumbnail(self, record: Record) -> str:
+        return f"{self._path}/thumbnails/{record.candidate.rank:08}.png"
+
+    def _image(self, record: Record) -> str:
+        return f"{self._path}/images/{record.sha256}.png"
+
+    def _shard(self, index: int, count: int) -> str:
+        return f"{self._path}/shards/{index:05}-of-{count:05}.jsonl"
+
+
+def recipe(settings: DataPrepSettings) -> dict[str, Any]:
+    """The settings that decide what the data set becomes, or may: not how the work is divided and done."""
+    return {name: value for name, value in settings.recipe().items() if name not in ONLY_HOW}
+
+
+def lines(entries: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode("utf-8", "surrogatepass")
+
+
+def entry_of(record: Record) -> dict[str, Any]:
+    features = asdict(record.features) if record.features else None
+    return {"rank": record.candidate.rank, "reason": record.reason, "detail": record.detail, "features": features}
+
+
+def record_of(entry: dict[str, Any], candidate: Candidate) -> Record:
+    """The opposite of `entry_of`. Raises ValueError, KeyError or TypeError for an entry that is none."""
+    reason = Reason(entry["reason"]) if entry["reason"] is not None else None
+    features = Features(**entry["features"]) if entry["features"] else None
+    return Record(candidate, reason, entry["detail"], features)

@@ -1,0 +1,206 @@
+"""Data preparation that is killed, and data preparation in several processes: the data set is the same one."""
+
+import csv
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.artifacts.publishing import list_artifacts
+from service.artifacts.stores import open_store
+from service.exits import ExitCode
+from tests.conftest import use
+from tests.integration.bing import Answer, Web
+from tests.integration.chain import finish, start
+from tests.integration.pictures import encoded, png, sprite
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:ResourceWarning")
+
+IMAGES = 240
+KILLS = 20
+
+
+def wide_web(web: Web, file: Path, count: int = IMAGES) -> None:
+    """A list of URLs with captions: good images, copies of them in and across shards, and failures of each kind."""
+    rows = []
+    for seed in range(count):
+        url = f"https://images{seed % 20}.example.com/{seed}.png"
+        web.answers[url] = Answer(body=png(seed))
+        if seed % 17 == 3:
+            web.answers[url] = Answer(
+                body=encoded(sprite(seed - 3, (80, 72)), "PNG")
+            )  # a larger copy of an earlier one
+        if seed % 19 == 5:
+            web.answers[url] = Answer(body=png(seed - 5))
+        if seed % 23 == 7:
+            web.answers[url] = Answer(404)
+        if seed % 29 == 11:
+            web.answers[url] = Answer(500, then=Answer(body=png(seed)))
+        if seed % 31 == 13:
+            web.answers[url] = Answer(body=b"<html>")
+        rows.append([url, f"a thing, number {seed}"])
+    with file.open("w", newline="") as sink:
+        csv.writer(sink).writerows([["url", "caption"], *rows])
+
+
+def variables(file: Path, **more: str) -> dict[str, str]:
+    return {
+        "MODEL_BASE": "miniature",
+        "DATA_PREP_SOURCE": "urls",
+        "DATA_PREP_URLS": str(file),
+        "DATA_PREP_LIMIT": "150",
+        "DATA_PREP_CANDIDATES": str(IMAGES),
+        "DATA_PREP_CAPTIONER": "sidecar",
+        "DATA_PREP_FETCH_CONCURRENCY": "8",
+        "DATA_PREP_FETCH_TIMEOUT": "20",
+        **more,
+    }
+
+
+def only_dataset(folder: Path) -> str:
+    [path] = list_artifacts(open_store(str(folder / "artifacts")), "datasets")
+    return path
+
+
+def kept_outcomes(folder: Path) -> set[int]:
+    files = (folder / "artifacts" / "runs").rglob("outcomes/*.jsonl")
+    return {json.loads(line)["rank"] for file in files for line in file.read_text().splitlines()}
+
+
+def test_killed_twenty_times_it_publishes_the_same_and_fetches_nothing_twice(web: Web, tmp_path: Path) -> None:
+    wide_web(web, tmp_path / "list.csv")
+    urls = [row["url"] for row in csv.DictReader((tmp_path / "list.csv").open(newline=""))]
+    whole = finish("data-prep", tmp_path / "whole", variables(tmp_path / "list.csv"))
+    assert whole.code == ExitCode.DONE
+    undisturbed = only_dataset(tmp_path / "whole")
+
+    web.requests.clear()
+    web.times.clear()
+    web.latency = 0.2
+    folder = tmp_path / "killed"
+    dice = random.Random(7)
+    kills = repeated = 0
+    while kills < KILLS:
+        stored = kept_outcomes(folder)
+        asked = [web.asked(urls[rank]) for rank in sorted(stored)]
+        with start("data-prep", folder, variables(tmp_path / "list.csv")) as process:
+            begin = len(web.requests)
+            moment = time.monotonic() + dice.uniform(0.5, 6)
+            reached = dice.randrange(
+                1, 30
+            )  # requests, so that every attempt gains something and the last ones come late
+            while time.monotonic() < moment + 20 and process.poll() is None:
+                if time.monotonic() > moment and len(web.requests) - begin >= min(reached, IMAGES - len(stored)):
+                    break
+                time.sleep(0.01)
+            ended = process.poll()
+            process.kill()
+            process.communicate()
+        repeated += sum(web.asked(urls[rank]) for rank in sorted(stored)) - sum(asked)
+        if ended is not None:
+            break
+        kills += 1
+    assert kills >= KILLS or ended == ExitCode.DONE
+    stored = kept_outcomes(folder)
+    asked = [web.asked(urls[rank]) for rank in sorted(stored)]
+    assert finish("data-prep", folder, variables(tmp_path / "list.csv")).code == ExitCode.DONE
+    assert [web.asked(urls[rank]) for rank in sorted(stored)] == asked
+    assert repeated == 0
+    assert only_dataset(folder) == undisturbed
+
+
+@pytest.mark.parametrize("place", ["folder", "moto"])
+def test_one_two_and_five_shards_give_the_identical_data_set(
+    place: str, web: Web, prepare: Any, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide_web(web, tmp_path / "list.csv")
+    uri = str(tmp_path / "artifacts")
+    if place == "moto":
+        server: S3Server = request.getfixturevalue("moto")
+        use(server, monkeypatch)
+        uri = f"s3://{server.new_bucket()}/team"
+    common = {
+        "source": "urls",
+        "urls": str(tmp_path / "list.csv"),
+        "limit": 150,
+        "candidates": IMAGES,
+        "artifacts_uri": uri,
+        "captioner": "sidecar",
+    }
+    versions = set()
+    for count in (1, 2, 5):
+        web.requests.clear()
+        values = {**common, "run_id": f"in-{count}", "shards": count}
+        for index in reversed(range(count)):
+            assert prepare(**values, step="shard", shard=index) is None
+        versions.add(prepare(**values, step="finalize"))
+    versions.add(prepare(**common, run_id="at-once"))
+    assert len(versions) == 1
+
+
+def test_captions_do_not_depend_on_the_shards_either(web: Web, prepare: Any, tmp_path: Path) -> None:
+    wide_web(web, tmp_path / "list.csv", 40)
+    rows = [line.partition(",")[0] for line in (tmp_path / "list.csv").read_text().splitlines()]
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    common = {"source": "urls", "urls": str(tmp_path / "list.csv"), "limit": 30}
+    alone = prepare(**common, artifacts_uri=str(tmp_path / "alone"))
+    sharded = {**common, "artifacts_uri": str(tmp_path / "sharded"), "shards": 3}
+    for index in range(3):
+        prepare(**sharded, step="shard", shard=index)
+    assert prepare(**sharded, step="finalize") == alone
+
+
+def test_finalize_refuses_until_every_shard_is_done(web: Web, tmp_path: Path) -> None:
+    wide_web(web, tmp_path / "list.csv", 30)
+    three = variables(tmp_path / "list.csv", DATA_PREP_SHARDS="3", DATA_PREP_STEP="shard")
+    assert finish("data-prep", tmp_path, {**three, "JOB_COMPLETION_INDEX": "1"}).code == ExitCode.DONE
+    refused = finish("data-prep", tmp_path, {**three, "DATA_PREP_STEP": "finalize"})
+    assert refused.code == ExitCode.MISSING_INPUT
+    assert "2 of 3 shards are not done: 0, 2" in refused.last("failed")["error"]
+    assert list_artifacts(open_store(str(tmp_path / "artifacts")), "datasets") == []
+    for index in ("0", "2"):
+        assert finish("data-prep", tmp_path, {**three, "JOB_COMPLETION_INDEX": index}).code == ExitCode.DONE
+    assert finish("data-prep", tmp_path, {**three, "DATA_PREP_STEP": "finalize"}).code == ExitCode.DONE
+    assert only_dataset(tmp_path)
+
+
+def test_a_shard_that_does_not_exist_is_a_bad_configuration(tmp_path: Path) -> None:
+    wrong = variables(tmp_path / "list.csv", DATA_PREP_SHARDS="3", DATA_PREP_STEP="shard", JOB_COMPLETION_INDEX="3")
+    end = finish("data-prep", tmp_path, wrong)
+    assert end.code == ExitCode.BAD_CONFIGURATION
+    assert "JOB_COMPLETION_INDEX" in end.last("failed")["error"]
+    together = variables(tmp_path / "list.csv", DATA_PREP_SHARDS="3")
+    assert "DATA_PREP_STEP" in finish("data-prep", tmp_path, together).last("failed")["error"]
+
+
+def test_what_was_down_is_asked_again_by_the_next_attempt_and_what_is_gone_is_not(
+    web: Web, prepare: Any, tmp_path: Path
+) -> None:
+    wide_web(web, tmp_path / "list.csv", 30)
+    down, gone = "https://images1.example.com/1.png", "https://images7.example.com/7.png"
+    web.answers[down] = Answer(503)
+    common = {"source": "urls", "urls": str(tmp_path / "list.csv"), "fetch_timeout": 1, "captioner": "sidecar"}
+    with pytest.raises(Exception, match="MIN_IMAGES"):
+        prepare(**common, min_images=100)
+    assert web.asked(gone) == 1
+    before = {url: web.asked(url) for url in web.answers}
+    web.answers[down] = Answer(body=png(1))
+    path = prepare(**common)
+    assert {url for url in web.answers if web.asked(url) > before[url]} == {down}
+    lines = (tmp_path / "artifacts" / path / "provenance" / "candidates.jsonl").read_text().splitlines()
+    assert {entry["origin"]: entry["reason"] for entry in map(json.loads, lines)}[down] is None
+
+
+def test_a_finished_preparation_is_not_done_again_and_leaves_no_copies(web: Web, prepare: Any, tmp_path: Path) -> None:
+    wide_web(web, tmp_path / "list.csv", 30)
+    common = {"source": "urls", "urls": str(tmp_path / "list.csv"), "captioner": "sidecar"}
+    path = prepare(**common)
+    asked = len(web.requests)
+    assert prepare(**common) == path
+    assert len(web.requests) == asked
+    assert not list((tmp_path / "artifacts" / "runs").rglob("*.png"))
+    assert not list((tmp_path / "work").iterdir())
