@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass
 class Web:
-    """What the hosts hold, what Bing has found, and which requests came when.
+    """What the hosts hold, what Bing has found, and which requests came when. `most_at_once`: requests to a host.
 
     `index`: what Bing answers in place of its index; only at first, when it has a `then`.
     `private`: names that resolve to private addresses, which the proxy refuses as an egress proxy does. `latency`: seconds
@@ -52,6 +52,7 @@ class Web:
     latency: float = 0
     requests: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    most_at_once: Counter[str] = field(default_factory=Counter)
     stopped: threading.Event = field(default_factory=threading.Event)
     proxy: str = ""
     certificate: Path = Path()
@@ -125,6 +126,18 @@ def server_contexts(authority: trustme.CA) -> Callable[[str], ssl.SSLContext]:
 
 
 def handler(web: Web, context_for: Callable[[str], ssl.SSLContext]) -> type[BaseHTTPRequestHandler]:
+    now: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    @contextmanager
+    def under_way(host: str) -> Iterator[None]:
+        with lock:
+            now[host] += 1
+            web.most_at_once[host] = max(web.most_at_once[host], now[host])
+        yield
+        with lock:
+            now[host] -= 1
+
     class Proxy(BaseHTTPRequestHandler):
         timeout = 30
         host = ""
@@ -147,7 +160,8 @@ def handler(web: Web, context_for: Callable[[str], ssl.SSLContext]) -> type[Base
         def do_GET(self) -> None:
             url = f"https://{self.host}{self.path}" if self.host else self.path
             answer = web.answer(url)
-            web.stopped.wait(web.latency)
+            with under_way(urllib.parse.urlsplit(url).hostname or ""):
+                web.stopped.wait(web.latency)
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)

@@ -233,7 +233,8 @@ def test_a_model_that_does_not_load_names_its_variable(pictures: Path, prepare: 
 
 
 def search(prepare: Any, **values: Any) -> str:
-    path: str = prepare(source="bing", query=["8-bit swords & shields"], limit=50, fetch_timeout=6, **values)
+    asked = {"source": "bing", "query": ["8-bit swords & shields"], "limit": 50, "fetch_timeout": 6}
+    path: str = prepare(**{**asked, **values})
     return path
 
 
@@ -266,3 +267,73 @@ def test_a_search_without_results_holds_no_image(web: Web, prepare: Any, tmp_pat
     with pytest.raises(BadData, match="DATA_PREP_QUERY=8-bit swords & shields holds no image"):
         search(prepare)
     assert is_clean(tmp_path)
+
+
+def test_several_queries_share_the_limit_and_each_image_knows_its_own(web: Web, prepare: Any, tmp_path: Path) -> None:
+    web.links = good_links(web, 30)
+    path = search(prepare, query=["swords", "shields"], limit=8)
+    entries = provenance(tmp_path / "artifacts", path)
+    assert [entry["query"] for entry in entries[:6]] == ["swords", "shields"] * 3
+    # Both find the same images here: the second to name one has nothing to add.
+    assert {entry["query"] for entry in entries if not entry["reason"]} == {"swords"}
+    assert {entry["reason"] for entry in entries if entry["query"] == "shields"} == {"dup_url"}
+    assert sum(entry["reason"] is None for entry in entries) == 8
+
+
+def test_a_licence_is_asked_for_and_noted(web: Web, prepare: Any, tmp_path: Path) -> None:
+    web.links = good_links(web, 6)
+    path = search(prepare, licence="share")
+    pages = [url for url in web.requests if "www.bing.com" in url]
+    assert all("license-L2_L3_L4_L5_L6_L7" in url for url in pages)
+    assert {entry["licence"] for entry in provenance(tmp_path / "artifacts", path)} == {"Bing's filter: share"}
+
+
+def test_who_forbids_learning_is_heard_unless_told_otherwise(web: Web, prepare: Any, tmp_path: Path) -> None:
+    web.links = good_links(web, 6)
+    for link in web.links[:2]:
+        web.answers[link.replace("&amp;", "&")].headers = {"X-Robots-Tag": "noai"}
+    reasons = [entry["reason"] for entry in provenance(tmp_path / "artifacts", search(prepare, run_id="a"))]
+    assert reasons.count("robots_noai") == 2
+    ignored = search(prepare, run_id="b", fetch_noai="ignore")
+    assert {entry["reason"] for entry in provenance(tmp_path / "artifacts", ignored)} == {None}
+
+
+def test_a_host_is_never_asked_for_more_at_once_than_allowed(web: Web, prepare: Any) -> None:
+    web.links = good_links(web, 40)
+    web.latency = 0.05
+    search(prepare, fetch_per_host=2, fetch_concurrency=32)
+    assert web.most_at_once["www.bing.com"] == 1
+    assert {web.most_at_once[f"images{host}.example.com"] for host in range(3)} == {2}
+
+
+def test_captions_beside_the_images_are_kept(pictures: Path, prepare: Any, tmp_path: Path) -> None:
+    (pictures / "4.txt").write_text("A blue   tower\n")
+    (pictures / "metadata.csv").write_text('file_name,caption\n5.jpeg,"8-bit illustration, a red fox"\n')
+    path = prepare(folder=str(pictures))
+    entries = {entry["origin"]: entry["file_name"] for entry in provenance(tmp_path / "artifacts", path)}
+    captions = captions_of(tmp_path / "artifacts" / path)
+    assert captions[entries["4.jpeg"]] == "8-bit illustration, A blue tower"
+    assert captions[entries["5.jpeg"]] == "8-bit illustration, a red fox"
+    assert "4.txt" not in entries
+    assert "metadata.csv" not in entries
+    again = prepare(folder=path, run_id="again")
+    assert sorted(captions_of(tmp_path / "artifacts" / again).values()) == sorted(captions.values())
+
+
+def captions_of(folder: Path) -> dict[str, str]:
+    """Caption by file below imagefolder."""
+    rows = {}
+    for table in (folder / "imagefolder").glob("*/metadata.csv"):
+        with table.open(newline="") as file:
+            rows |= {f"{table.parent.name}/{row['file_name']}": row["caption"] for row in csv.DictReader(file)}
+    return rows
+
+
+def test_an_irrelevant_image_is_left_out_by_the_clip(prepare: Any, tmp_path: Path) -> None:
+    common = {"folder": "miniature", "limit": 12, "candidates": 12, "model_clip": "miniature", "style": "a red apple"}
+    whole = provenance(tmp_path / "artifacts", prepare(**common, run_id="a", min_relevance=0.01))
+    scores = sorted(entry["relevance"] for entry in whole if "relevance" in entry)
+    strict = provenance(tmp_path / "artifacts", prepare(**common, run_id="b", min_relevance=scores[6]))
+    left_out = [entry for entry in strict if entry["reason"] == "irrelevant"]
+    assert {entry["relevance"] for entry in left_out} == {score for score in scores if score < scores[6]}
+    assert next(entry for entry in strict if entry["origin"] == "apple.png")["reason"] is None

@@ -1,6 +1,4 @@
-"""The split depends on the content alone."""
-
-import hashlib
+"""Which images are held out."""
 
 import pytest
 from hypothesis import given
@@ -8,33 +6,51 @@ from hypothesis import strategies as st
 
 from service.dataset.splitting import held_out
 
-HASHES = st.lists(st.integers().map(lambda n: hashlib.sha256(str(n).encode()).hexdigest()), min_size=2, unique=True)
-SHARE = st.floats(min_value=0, max_value=1, exclude_max=True)
+hashes = st.integers(0, 2**64).map(lambda number: f"{number:064x}")
+sets = st.lists(st.lists(hashes, min_size=1, max_size=5), min_size=2, max_size=30).filter(
+    lambda clusters: len({one for cluster in clusters for one in cluster}) == sum(map(len, clusters))
+)
+shares = st.floats(0, 0.999)
 
 
-@given(HASHES, SHARE)
-def test_each_side_has_an_image_and_the_share_is_kept(hashes: list[str], share: float) -> None:
-    validation = held_out(hashes, share)
-    assert validation < set(hashes)
-    assert validation
-    assert abs(len(validation) - share * len(hashes)) <= 1
+@given(sets, shares)
+def test_a_cluster_is_held_out_as_a_whole_or_not_at_all_and_both_sides_have_one(
+    clusters: list[list[str]], share: float
+) -> None:
+    chosen = held_out(clusters, share)
+    sides = [{sha256 in chosen for sha256 in cluster} for cluster in clusters]
+    assert all(len(side) == 1 for side in sides)
+    assert {True} in sides
+    assert {False} in sides
 
 
-@given(HASHES, SHARE, st.randoms(use_true_random=False))
-def test_the_order_of_the_images_makes_no_difference(hashes: list[str], share: float, random: object) -> None:
-    shuffled = list(hashes)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert held_out(shuffled, share) == held_out(hashes, share)
+@given(sets, shares)
+def test_no_other_number_of_clusters_in_that_order_is_nearer_to_the_share(
+    clusters: list[list[str]], share: float
+) -> None:
+    ordered = sorted(clusters, key=min)
+    wanted = round(share * sum(map(len, clusters)))
+    misses = [abs(sum(map(len, ordered[:count])) - wanted) for count in range(1, len(ordered))]
+    assert abs(len(held_out(clusters, share)) - wanted) == min(misses)
 
 
-@given(HASHES, SHARE)
-def test_one_more_image_moves_at_most_one_of_the_others(hashes: list[str], share: float) -> None:
-    *before, _ = hashes
-    if len(before) >= 2:
-        assert len(held_out(before, share) ^ (held_out(hashes, share) & set(before))) <= 1
+@given(st.sets(hashes, min_size=2, max_size=60), shares)
+def test_of_single_images_the_lowest_hashes_are_held_out_as_many_as_the_share_says(
+    single: set[str], share: float
+) -> None:
+    count = min(max(1, round(share * len(single))), len(single) - 1)
+    assert held_out([[sha256] for sha256 in single], share) == set(sorted(single)[:count])
 
 
-@pytest.mark.parametrize("hashes", [[], ["a"], ["a", "a"]])
-def test_fewer_than_two_different_images_cannot_be_split(hashes: list[str]) -> None:
-    with pytest.raises(ValueError):
-        held_out(hashes, 0.5)
+@given(sets, shares, st.randoms())
+def test_the_order_of_clusters_and_images_does_not_matter(
+    clusters: list[list[str]], share: float, dice: object
+) -> None:
+    shuffled = [dice.sample(cluster, len(cluster)) for cluster in dice.sample(clusters, len(clusters))]  # type: ignore[attr-defined]
+    assert held_out(shuffled, share) == held_out(clusters, share)
+
+
+@pytest.mark.parametrize("clusters", [[], [["a"]], [["a", "b"]], [["a"], ["a"]], [["a"], ["b", "b"]], [["a"], []]])
+def test_what_cannot_be_split_is_refused(clusters: list[list[str]]) -> None:
+    with pytest.raises(ValueError, match="two or more"):
+        held_out(clusters, 0.5)
