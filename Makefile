@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export BUILDAH_LAYERS ?= true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format image test-image lock readme clean
+.PHONY: help demo test lint format image test-image benchmark lock readme clean
 
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
 	@echo "make test-image  the built image and the Kubernetes manifests"
+	@echo "make benchmark   the figures of the README, against the peers; some 20 minutes"
 	@echo "make readme      brings the README's tables and picture up to date"
 	@echo "make lock        resolves the dependencies anew into the two lock files"
 
@@ -56,6 +57,12 @@ image:
 
 test-image: $(VENV)/development image
 	CONTAINER_ENGINE=$(CONTAINER_ENGINE) SDLORA_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/container
+
+benchmark: $(VENV)/development
+	$(BIN)/python -m tests.benchmarks.fetching
+	$(BIN)/python -m tests.benchmarks.screening
+	$(BIN)/python -m tests.benchmarks.captioning
+	$(BIN)/python -m tests.benchmarks.many_candidates
 
 readme: $(VENV)/runtime
 	$(BIN)/python -m tests.readme

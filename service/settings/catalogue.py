@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -63,10 +63,8 @@ def readme_table(settings: type[CommonSettings]) -> str:
     """Markdown table of the fields that `settings` does not share with the other jobs."""
     shared: set[str] = set()
     for base in (CommonSettings, ModelSettings):
-        if settings is not base:
+        if issubclass(settings, base) and settings is not base:
             shared |= set(base.model_fields)
-    if settings is ModelSettings:
-        shared = set(CommonSettings.model_fields)
     rows = ["| Variable | Flag | Default | Meaning |", "|---|---|---|---|"]
     for name, field in settings.model_fields.items():
         if name not in shared:
@@ -74,10 +72,16 @@ def readme_table(settings: type[CommonSettings]) -> str:
                 variable_name(settings, name),
                 flag_name(settings, name),
                 shown(field.default),
-                field.description or "",
+                (field.description or "") + choices(field.annotation),
             )
             rows.append("| `{}` | `{}` | {} | {} |".format(*(cell.replace("|", "\\|") for cell in cells)))
     return "\n".join(rows)
+
+
+def choices(annotation: Any) -> str:
+    """What a setting may be, where that is one of a few words."""
+    words = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return f" One of {', '.join(f'`{word}`' for word in words)}." if words else ""
 
 
 def shown(default: Any) -> str:

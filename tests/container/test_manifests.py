@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 MANIFESTS = {path.name: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "k8s").glob("*.yaml"))}
 JOB_MANIFESTS = {name: manifest for name, manifest in MANIFESTS.items() if manifest["kind"] == "Job"}
 OLDEST_KUBERNETES = "1.33"
+SHARDS, FINALIZE = "data-prep-shards-job.yaml", "data-prep-finalize-job.yaml"
 
 ANOTHER_ATTEMPT_CANNOT_HELP = {
     ExitCode.BAD_DATA,
@@ -69,8 +70,9 @@ def test_validation_is_strict_about_fields_that_do_not_exist() -> None:
         kubernetes_validate.validate(misspelt, OLDEST_KUBERNETES, strict=True)
 
 
-def test_there_is_a_job_for_each_of_the_four_stages() -> None:
-    assert {f"{stage}-job.yaml" for stage in ("data-prep", "train", "infer", "evaluate")} == set(JOB_MANIFESTS)
+def test_there_is_a_job_for_each_of_the_four_stages_and_for_the_parts_of_a_divided_one() -> None:
+    stages = ("data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate")
+    assert {f"{stage}-job.yaml" for stage in stages} == set(JOB_MANIFESTS)
 
 
 @each_manifest
@@ -83,8 +85,9 @@ def test_everything_is_in_the_namespace(name: str) -> None:
 @each_job
 def test_the_job_starts_the_stage_that_it_is_named_for(name: str) -> None:
     stage = name.removesuffix("-job.yaml")
-    assert stage in JOBS
-    assert container_of(name)["args"] == [stage]
+    job = stage.removesuffix("-shards").removesuffix("-finalize")
+    assert job in JOBS
+    assert container_of(name)["args"] == [job]
     assert "command" not in container_of(name)
     assert MANIFESTS[name]["metadata"]["name"] == f"sdlora-{stage}"
     assert MANIFESTS[name]["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == stage
@@ -148,8 +151,9 @@ def test_a_pod_is_replaced_only_when_it_is_gone_and_has_time_to_save(name: str) 
 @each_job
 def test_the_job_is_indexed_ends_in_the_end_and_is_cleared_away(name: str) -> None:
     job = MANIFESTS[name]["spec"]
-    assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 1, 1)
-    assert job["backoffLimit"] > 0
+    pods = 5 if name == SHARDS else 1
+    assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", pods, pods)
+    assert job["backoffLimitPerIndex" if name == SHARDS else "backoffLimit"] > 0
     assert job["activeDeadlineSeconds"] > 0
     assert job["ttlSecondsAfterFinished"] > 0
 
@@ -205,8 +209,19 @@ def test_the_job_reads_its_settings_from_the_config_map_and_its_keys_from_the_se
         {"configMapRef": {"name": config["metadata"]["name"]}},
         {"secretRef": {"name": secret["metadata"]["name"]}},
     ]
-    # The four jobs find one another's work by the RUN_ID of the ConfigMap: none may have one of its own.
-    assert "env" not in container_of(name)
+    # The jobs find one another's work by the RUN_ID of the ConfigMap: none may have one of its own.
+    if name not in (SHARDS, FINALIZE):
+        assert "env" not in container_of(name)
+
+
+def test_the_parts_of_a_divided_data_prep_agree_on_the_number_of_shards() -> None:
+    shards, finalize = (
+        {variable["name"]: variable["value"] for variable in container_of(name)["env"]} for name in (SHARDS, FINALIZE)
+    )
+    number = str(MANIFESTS[SHARDS]["spec"]["completions"])
+    assert shards == {"DATA_PREP_SHARDS": number, "DATA_PREP_STEP": "shard"}
+    assert finalize == {"DATA_PREP_SHARDS": number, "DATA_PREP_STEP": "finalize"}
+    assert set(shards) <= known_variables()
 
 
 def test_every_variable_of_the_config_map_is_one_that_the_service_reads() -> None:

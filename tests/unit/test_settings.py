@@ -120,3 +120,9 @@ def test_a_bad_configuration_is_reported_with_the_variable(monkeypatch: pytest.M
     monkeypatch.setenv("DATA_PREP_SOURCE", "folder")
     with pytest.raises(BadConfiguration, match="DATA_PREP_FOLDER"):
         read_settings(SETTINGS["data-prep"], [])
+
+
+def test_every_setting_of_every_job_has_a_row_in_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    fields = {(settings, field) for job, settings in SETTINGS.items() if job != "demo" for field in settings.model_fields}
+    assert [variable_name(*field) for field in fields if f"| `{variable_name(*field)}` |" not in text] == []
