@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import islice
 
 import structlog
 from PIL import Image
@@ -17,10 +19,9 @@ from service.exits import OutOfDeviceMemory
 from service.logs import progress
 from service.settings.data_prep import DataPrepSettings
 
-if TYPE_CHECKING:
-    from service.dataset.captioners import Captioner
-
 ImageOf = Callable[[Record], Image.Image]
+
+READERS = 8
 
 log = structlog.get_logger(__name__)
 
@@ -57,29 +58,49 @@ def described(
     missing = [sha256 for sha256 in records if sha256 not in texts]
     if texts:
         log.info("captions known", known=len(texts), missing=len(missing))
-    batches = in_batches(missing, settings.caption_batch, lambda batch: describe(batch, records, image_of, captioner))
-    for sha256, text in progress(remembering(batches, cache), "captioning", len(missing)):
-        texts[sha256] = text
+    size = settings.caption_batch or default_batch()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers:
+        images = read_ahead(missing, lambda sha256: image_of(records[sha256]).convert("RGB"), 2 * size, readers)
+        batches = in_batches(zip(missing, images, strict=True), size, captioner.describe)
+        for sha256, text in progress(remembering(batches, cache), "captioning", len(missing)):
+            texts[sha256] = text
     return texts
 
 
-def describe(
-    batch: Sequence[str], records: Mapping[str, Record], image_of: ImageOf, captioner: "Captioner"
-) -> list[str]:
-    return captioner.describe([image_of(records[sha256]).convert("RGB") for sha256 in batch])
+def default_batch() -> int:
+    """Images at once: enough to fill a GPU; on a CPU more than a few only push one another out of its caches."""
+    import torch
+
+    return 32 if torch.cuda.is_available() else 4
+
+
+def read_ahead(
+    items: Iterable[str], read: Callable[[str], Image.Image], count: int, readers: Executor
+) -> Iterator[Image.Image]:
+    """What `read` makes of the items, in their order; up to `count` of them are read while the others are worked on."""
+    waiting: deque[Future[Image.Image]] = deque()
+    for item in items:
+        waiting.append(readers.submit(read, item))
+        if len(waiting) == count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def in_batches(
-    items: Sequence[str], size: int, texts_of: Callable[[Sequence[str]], list[str]]
+    items: Iterable[tuple[str, Image.Image]], size: int, texts_of: Callable[[Sequence[Image.Image]], list[str]]
 ) -> Iterator[dict[str, str]]:
-    """The texts of the items, `size` at once; half as many from then on whenever the device runs out of memory."""
+    """The texts of (name, image) pairs, `size` at once; half as many from then on whenever memory runs out."""
     import torch
 
-    done = 0
-    while done < len(items):
-        batch = items[done : done + size]
+    source, waiting = iter(items), list[tuple[str, Image.Image]]()
+    while True:
+        waiting += islice(source, max(0, size - len(waiting)))
+        batch = waiting[:size]
+        if not batch:
+            return
         try:
-            texts = texts_of(batch)
+            texts = texts_of([image for _, image in batch])
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -91,8 +112,8 @@ def in_batches(
             torch.cuda.empty_cache()
             log.warning("captioning in smaller batches", size=size)
             continue
-        done += len(batch)
-        yield dict(zip(batch, texts, strict=True))
+        waiting = waiting[size:]
+        yield dict(zip((name for name, _ in batch), texts, strict=True))
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -10,7 +10,7 @@ from PIL import Image
 from service.artifacts.publishing import publish_version
 from service.artifacts.runs import Run
 from service.artifacts.scratch import scratch_folder
-from service.artifacts.stores import ObjectStore, open_store
+from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captioning import captions_for
 from service.dataset.collecting import collect
@@ -36,20 +36,30 @@ def data_prep(settings: DataPrepSettings) -> str | None:
     images; nothing is published then. The same images, captioner and settings give the same path again.
     """
     store = open_store(settings.artifacts_uri)
-    run = Run(store, settings.run_id)
     source = open_source(settings, store)
-    preparation = Preparation(run, settings, source)
+    preparation = Preparation(Run(store, settings.run_id), settings, source)
     if (path := preparation.published()) is not None:
-        run.remember_dataset(path)
-        log.info("already prepared", path=path)
-        return path
+        return already(path, preparation)
 
     candidates, settled = plan(preparation.candidates(source), settings.max_candidates)
     if settings.step in ("all", "shard"):
         prepare_shard(candidates, source, preparation, settings, store)
-    if settings.step in ("all", "finalize"):
+    if settings.step == "shard":
+        return None
+    try:
         return finalize(candidates, settled, source, preparation, settings, store)
-    return None
+    except NotFound:
+        # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
+        if (path := preparation.published()) is not None:
+            return already(path, preparation)
+        raise
+
+
+def already(path: str, preparation: Preparation) -> str:
+    """The data set of an earlier start, which may have been killed before it was through with clearing away."""
+    preparation.finish(path)
+    log.info("already prepared", path=path)
+    return path
 
 
 def prepare_shard(

@@ -111,8 +111,10 @@ class DataPrepSettings(ModelSettings):
         min_length=1,
         description="For the captioner `image-text-to-text`: what the model is asked about each image.",
     )
-    caption_batch: int = Field(
-        32, gt=0, description="Images captioned at once; halved by itself when the device runs out of memory."
+    caption_batch: int | None = Field(
+        None,
+        gt=0,
+        description="Images captioned at once; without it, 32 on a GPU and 4 on a CPU. Halved by itself when memory runs out.",
     )
     fetch_timeout: float = Field(
         20, gt=0, description="Seconds that one image may take to download, its redirects and retries included."

@@ -24,7 +24,7 @@ from service.dataset.captioning import described
 from service.settings.data_prep import DataPrepSettings
 from tests.benchmarks.screening import photo
 
-BATCHES = (1, 2, 4, 8, 16)
+BATCHES = (1, 2, 4, 8)
 ROUNDS = 3
 VOCABULARY = 30_524
 

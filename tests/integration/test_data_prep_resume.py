@@ -13,6 +13,7 @@ import pytest
 from service.artifacts.publishing import list_artifacts
 from service.artifacts.stores import open_store
 from service.exits import ExitCode, MissingInput
+from service.jobs import data_prep
 from tests.conftest import use
 from tests.integration.bing import Answer, Web
 from tests.integration.chain import SECONDS, finish, start
@@ -220,3 +221,31 @@ def test_a_finished_preparation_is_not_done_again_and_leaves_no_copies(web: Web,
     assert len(web.requests) == asked
     assert not list((tmp_path / "artifacts" / "runs").rglob("*.png"))
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_twin_that_comes_too_late_finds_what_the_other_one_published(
+    web: Web, prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide_web(web, tmp_path / "list.csv", 30)
+    common = {"source": "urls", "urls": str(tmp_path / "list.csv"), "captioner": "sidecar"}
+    held_out = data_prep.held_out
+    published: list[str] = []
+
+    def slow(*arguments: Any) -> frozenset[str]:
+        monkeypatch.setattr(data_prep, "held_out", held_out)
+        published.append(prepare(**common))  # the twin, from beginning to end, while this one was not looking
+        return held_out(*arguments)
+
+    monkeypatch.setattr(data_prep, "held_out", slow)
+    assert prepare(**common) == only_dataset(tmp_path) == published[0]
+
+
+def test_what_a_kill_left_uncleared_is_cleared_by_the_next_start(web: Web, prepare: Any, tmp_path: Path) -> None:
+    wide_web(web, tmp_path / "list.csv", 30)
+    common = {"source": "urls", "urls": str(tmp_path / "list.csv"), "captioner": "sidecar"}
+    path = prepare(**common)
+    [preparation] = (tmp_path / "artifacts" / "runs" / "local" / "preparation").iterdir()
+    (preparation / "images").mkdir(exist_ok=True)
+    (preparation / "images" / "left.png").write_bytes(b"left")
+    assert prepare(**common) == path
+    assert not (preparation / "images" / "left.png").exists()

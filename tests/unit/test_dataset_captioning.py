@@ -1,6 +1,7 @@
 """Who captions what, and that nobody says anything twice."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 from service.artifacts.local_store import LocalStore
 from service.dataset import captioners
 from service.dataset.candidates import Candidate, Features, Reason, Record
-from service.dataset.captioning import CaptionCache, captions_for, in_batches
+from service.dataset.captioning import CaptionCache, captions_for, in_batches, read_ahead
 from service.exits import BadData, OutOfDeviceMemory
 from service.settings.data_prep import DataPrepSettings
 from tests.integration.pictures import sprite
@@ -124,37 +125,57 @@ def test_a_damaged_entry_of_the_cache_is_as_good_as_none(tmp_path: Path) -> None
     assert CaptionCache(LocalStore(tmp_path), "another").known(["c"]) == {}
 
 
+def named(names: str) -> list[tuple[str, Any]]:
+    """Pairs as `in_batches` takes them; a name does as well as an image."""
+    return [(name, name) for name in names]
+
+
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_batches_are_halved_until_they_fit_and_no_image_is_lost(error: RuntimeError) -> None:
     sizes = []
 
-    def fits_three(batch: Sequence[str]) -> list[str]:
+    def fits_three(batch: Sequence[Any]) -> list[str]:
         sizes.append(len(batch))
         if len(batch) > 3:
             raise error
         return [item.upper() for item in batch]
 
-    done = [pair for batch in in_batches("abcdefghij", 8, fits_three) for pair in batch.items()]
+    done = [pair for batch in in_batches(iter(named("abcdefghij")), 8, fits_three) for pair in batch.items()]
     assert done == [(letter, letter.upper()) for letter in "abcdefghij"]
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
 
 
 def test_an_image_that_does_not_fit_alone_is_an_error_that_says_so() -> None:
-    def never_fits(_: Sequence[str]) -> list[str]:
+    def never_fits(_: Sequence[Any]) -> list[str]:
         raise torch.OutOfMemoryError
 
     with pytest.raises(OutOfDeviceMemory):
-        list(in_batches(["a", "b"], 2, never_fits))
+        list(in_batches(named("ab"), 2, never_fits))
 
 
 def test_another_failure_is_no_matter_of_the_batch() -> None:
-    def broken(_: Sequence[str]) -> list[str]:
+    def broken(_: Sequence[Any]) -> list[str]:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        list(in_batches(["a", "b"], 2, broken))
+        list(in_batches(named("ab"), 2, broken))
+
+
+def test_images_are_read_ahead_in_their_order_and_never_too_many() -> None:
+    started: list[str] = []
+
+    def read(name: str) -> Any:
+        started.append(name)
+        return name
+
+    names = [str(number) for number in range(20)]
+    with ThreadPoolExecutor(4) as readers:
+        for number, image in enumerate(read_ahead(names, read, 5, readers)):
+            assert image == names[number]
+            assert len(started) <= number + 5
+    assert len(started) == 20
 
 
 def test_a_captioner_that_does_not_load_is_named(tmp_path: Path) -> None:

@@ -124,5 +124,7 @@ def test_a_bad_configuration_is_reported_with_the_variable(monkeypatch: pytest.M
 
 def test_every_setting_of_every_job_has_a_row_in_the_readme() -> None:
     text = README.read_text(encoding="utf-8")
-    fields = {(settings, field) for job, settings in SETTINGS.items() if job != "demo" for field in settings.model_fields}
+    fields = {
+        (settings, field) for job, settings in SETTINGS.items() if job != "demo" for field in settings.model_fields
+    }
     assert [variable_name(*field) for field in fields if f"| `{variable_name(*field)}` |" not in text] == []
