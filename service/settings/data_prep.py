@@ -22,7 +22,7 @@ class DataPrepSettings(ModelSettings):
     query: StringList = Field(
         ["8-bit illustration"],
         min_length=1,
-        description="For the source `bing`: what to search for; several queries a line each.",
+        description="For the source `bing`: what to search for; several queries a line each, or separated by commas.",
     )
     licence: Literal["any", "public_domain", "share", "share_commercially", "modify", "modify_commercially"] = Field(
         "any", description="For the source `bing`: only images that Bing takes to be under such a licence."
