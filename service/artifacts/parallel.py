@@ -1,7 +1,7 @@
 """Many small transfers at once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from typing import TypeVar
 
 from service.logs import progress
@@ -9,6 +9,8 @@ from service.logs import progress
 Item = TypeVar("Item")
 
 THREADS = 8
+WAITING = 4 * THREADS
+"""Items handed out at once: enough that no thread waits, and no more, because each costs two kilobytes."""
 WORTH_A_PROGRESS_BAR = 100
 
 
@@ -21,8 +23,15 @@ def for_each(action: Callable[[Item], None], items: Sequence[Item], what: str) -
 
 def _completed(action: Callable[[Item], None], items: Sequence[Item]) -> Iterator[None]:
     pool = ThreadPoolExecutor(THREADS)
+    under_way: set[Future[None]] = set()
     try:
-        for future in as_completed([pool.submit(action, item) for item in items]):
+        for item in items:
+            if len(under_way) == WAITING:
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+            under_way.add(pool.submit(action, item))
+        for future in as_completed(under_way):
             yield future.result()
     finally:
         # Also on the way out of an interruption: a pod that is told to stop must not upload the rest first.

@@ -159,11 +159,12 @@ class CaptionCache:
 
 def shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:
     """The captions cut to what the base model's text encoder reads, so that none is cut unnoticed in training."""
-    from transformers import AutoTokenizer
+    # The class of every Stable Diffusion 1.x, by its name: AutoTokenizer would import torch, half a gigabyte of it.
+    from transformers import CLIPTokenizer
 
     files = locate_model(settings, "model_base")
     with loading(files):
-        tokenizer = AutoTokenizer.from_pretrained(files.name, subfolder="tokenizer", **files.options)
+        tokenizer = CLIPTokenizer.from_pretrained(files.name, subfolder="tokenizer", **files.options)
     limit = tokenizer.model_max_length
     cut = {
         sha256: within_limit(text, lambda part: len(tokenizer(part).input_ids), limit)
