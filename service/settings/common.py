@@ -97,7 +97,7 @@ class ModelSettings(CommonSettings):
     model_captioner: str = Field(
         "Salesforce/blip-image-captioning-base",
         validation_alias="model_captioner",
-        description="Model that captions the images, a BLIP unless DATA_PREP_CAPTIONER says otherwise; named like the base model.",
+        description="Model that captions the images, a BLIP unless DATA_PREP_CAPTIONER says otherwise.",
     )
     model_captioner_revision: str = Field(
         "82a37760796d32b1411fe092ab5d4e227313294b",

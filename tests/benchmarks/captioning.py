@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -57,10 +58,7 @@ def opened(png: bytes) -> Image.Image:
     return Image.open(BytesIO(png)).convert("RGB")
 
 
-def plain(folder: Path, images: list[bytes], batch: int) -> Callable[[], None]:
-    model = BlipForConditionalGeneration.from_pretrained(folder).eval()
-    processor = BlipProcessor.from_pretrained(folder)
-
+def plain(model: Any, processor: Any, images: list[bytes], batch: int) -> Callable[[], None]:
     @torch.inference_mode()
     def run() -> None:
         for start in range(0, len(images), batch):
@@ -95,7 +93,12 @@ def main() -> None:
         folder = Path(place)
         blip_base(folder)
         images = pngs(count)
-        runs = {"ours": ours(folder, images)} | {f"plain loop, batch {n}": plain(folder, images, n) for n in BATCHES}
+        model, processor = (
+            BlipForConditionalGeneration.from_pretrained(folder).eval(),
+            BlipProcessor.from_pretrained(folder),
+        )
+        runs = {"ours": ours(folder, images)}
+        runs |= {f"plain loop, batch {number}": plain(model, processor, images, number) for number in BATCHES}
         rates: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(ROUNDS):
             for name, run in runs.items():
