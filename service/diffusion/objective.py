@@ -1,5 +1,6 @@
-"""What the U-Net is trained to predict, and how wrong it is."""
+"""What the U-Net is trained to predict, how wrong it is, and how much that counts."""
 
+import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,3 +34,14 @@ def target_of(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timestep
     if kind == "v_prediction":
         return scheduler.get_velocity(latents, noise, timesteps)
     raise BadConfiguration(f"the base model predicts {kind!r}; a LoRA can be trained for epsilon and v_prediction")
+
+
+def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
+    """How much each sample's loss counts (Hang et al. 2023, eq. 5): min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1) for v.
+
+    timesteps: (B,) int64; returns (B,) float32.
+    """
+    alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()
+    ratio = alpha / (1 - alpha)
+    divisor = ratio + 1 if scheduler.config["prediction_type"] == "v_prediction" else ratio
+    return torch.clamp(ratio, max=gamma) / divisor

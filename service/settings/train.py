@@ -25,6 +25,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "resolution": 1024,
         "random_flip": 0.5,
         "caption_dropout": 0.0,
+        "min_snr_gamma": None,
+        "noise_offset": 0.0,
         "max_steps": 10_000,
         "checkpoint_every": 5_000,
     },
@@ -42,6 +44,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "resolution": 512,
         "random_flip": 0.5,
         "caption_dropout": 0.05,
+        "min_snr_gamma": None,
+        "noise_offset": 0.0,
         "max_steps": 3_000,
         "checkpoint_every": 500,
     },
@@ -60,6 +64,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "resolution": 64,
         "random_flip": 0.5,
         "caption_dropout": 0.0,
+        "min_snr_gamma": None,
+        "noise_offset": 0.0,
         "max_steps": 200,
         "checkpoint_every": 50,
     },
@@ -95,6 +101,14 @@ class TrainSettings(ModelSettings):
     )
     random_flip: float = Field(0.5, ge=0, le=1, description="Probability of mirroring an image.")
     caption_dropout: float = Field(0.0, ge=0, lt=1, description="Probability of training an image without its caption.")
+    min_snr_gamma: float | None = Field(
+        None,
+        gt=0,
+        description="Weighs easy timesteps down to this signal-to-noise ratio, 5 as a rule; without it, all alike.",
+    )
+    noise_offset: float = Field(
+        0.0, ge=0, le=1, description="Strength of the noise that is the same all over a channel; it teaches brightness."
+    )
     max_steps: int = Field(10_000, gt=0, description="Optimizer steps in the whole run.")
     checkpoint_every: int = Field(5_000, gt=0, description="Steps between two checkpoints.")
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")

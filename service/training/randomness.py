@@ -14,13 +14,17 @@ ORDER, SAMPLE = range(2)
 
 @dataclass(frozen=True)
 class Draw:
-    """What is random in one sample. posterior_noise, noise: (C, H, W) float32; timestep in [0, timesteps)."""
+    """What is random in one sample.
+
+    posterior_noise, noise: (C, H, W) float32; channel_noise: (C, 1, 1) float32; timestep in [0, timesteps).
+    """
 
     flip: bool
     drop_caption: bool
     timestep: int
     posterior_noise: Tensor
     noise: Tensor
+    channel_noise: Tensor
 
 
 def global_batch(seed: int, step: int, batch: int, dataset_size: int) -> list[int]:
@@ -47,6 +51,7 @@ def draw(
         timestep=int(rng.integers(timesteps)),
         posterior_noise=torch.randn(shape, generator=generator),
         noise=torch.randn(shape, generator=generator),
+        channel_noise=torch.randn((shape[0], 1, 1), generator=generator),
     )
 
 

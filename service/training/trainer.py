@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from service.diffusion.held_out import HeldOut, held_out_losses
 from service.diffusion.lora import load_lora_state, lora_parameters, lora_state
-from service.diffusion.objective import denoising_loss
+from service.diffusion.objective import denoising_loss, min_snr_weights
 from service.exits import BadConfiguration, Diverged
 from service.logs import progress
 from service.settings.train import TrainSettings
@@ -122,15 +122,19 @@ class Trainer:
             for position in mine
         ]
         indices = [indices[position] for position in mine]
+        timesteps = torch.tensor([d.timestep for d in draws], device=device)
         with self.accelerator.autocast():
-            loss = denoising_loss(
+            losses = denoising_loss(
                 self.unet,
                 self.noise,
                 self.samples.latents(indices, draws).to(device),
-                torch.stack([d.noise for d in draws]).to(device),
-                torch.tensor([d.timestep for d in draws], device=device),
+                torch.stack([d.noise + settings.noise_offset * d.channel_noise for d in draws]).to(device),
+                timesteps,
                 self.samples.states(indices, draws).to(device),
-            ).mean()
+            )
+        if settings.min_snr_gamma is not None:
+            losses = losses * min_snr_weights(self.noise, timesteps, settings.min_snr_gamma)
+        loss = losses.mean()
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         self.assert_finite(norm, step, indices)

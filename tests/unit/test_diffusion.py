@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -75,6 +76,17 @@ def test_the_gaussian_start_has_the_spread_of_one_over_rank() -> None:
     state = lora_state(with_lora(rank=4, init="gaussian"))
     values = torch.cat([tensor.flatten() for name, tensor in state.items() if "lora_A" in name])
     assert values.std().item() == pytest.approx(0.25, rel=0.1)
+
+
+def test_the_report_puts_its_lora_into_the_attention_of_stable_diffusion_and_nowhere_else() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+        add_lora(unet, TrainSettings(profile="report"))
+    state = get_peft_model_state_dict(unet)
+    assert len({name.rsplit(".lora_", 1)[0] for name in state}) == 128
+    assert len(state) == 256
+    assert sum(parameter.numel() for parameter in lora_parameters(unet)) == 797_184
+    assert sum(parameter.numel() for parameter in unet.parameters()) - 797_184 == 859_520_964
 
 
 def test_an_adapter_on_a_half_precision_model_is_float32() -> None:
