@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from service.exits import BadConfiguration, BadData
@@ -16,6 +18,7 @@ from service.settings.train import TrainSettings
 
 ADAPTER = "default"
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+KOHYA_NAME = "kohya_lora_weights.safetensors"
 
 
 def add_lora(unet: UNet2DConditionModel, settings: TrainSettings) -> None:
@@ -71,7 +74,7 @@ def load_lora_state(unet: UNet2DConditionModel, state: Mapping[str, Tensor]) -> 
 
 
 def save_lora(unet: UNet2DConditionModel, folder: Path) -> Path:
-    """Writes the adapter as diffusers, and everything that follows it, loads it; returns the file."""
+    """Writes the adapter as diffusers loads it, and once more as ComfyUI and A1111 do; returns the first file."""
     config = unet.peft_config[ADAPTER].to_dict()
     # PEFT keeps the targets in a set: written as it comes, the same LoRA would differ in its bytes from run to run.
     config["target_modules"] = sorted(config["target_modules"])
@@ -81,8 +84,36 @@ def save_lora(unet: UNet2DConditionModel, folder: Path) -> Path:
         unet_lora_adapter_metadata=config,
         weight_name=WEIGHTS_NAME,
     )
-    order_header(folder / WEIGHTS_NAME)
+    save_file(kohya_state(lora_state(unet), config["lora_alpha"]), folder / KOHYA_NAME, kohya_header(config))
+    for name in (WEIGHTS_NAME, KOHYA_NAME):
+        order_header(folder / name)
     return folder / WEIGHTS_NAME
+
+
+def kohya_state(state: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """The adapter under kohya's names: lora_unet_<module with underscores>.{lora_down.weight, lora_up.weight, alpha}.
+
+    The alpha is written out for each module: without it the readers take the rank, and the effect would be another one.
+    """
+    kohya = {}
+    for name, tensor in state.items():
+        module, _, part = name.partition(".lora_")
+        key = f"lora_unet_{module.replace('.', '_')}"
+        kohya[f"{key}.lora_{'down' if part.startswith('A') else 'up'}.weight"] = tensor
+        kohya[f"{key}.alpha"] = torch.tensor(float(alpha))
+    return kohya
+
+
+def kohya_header(config: Mapping[str, Any]) -> dict[str, str]:
+    """What the programs that read kohya's files show of them (Stability's model metadata standard, and kohya's own keys)."""
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.implementation": "https://github.com/huggingface/diffusers",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(config["r"]),
+        "ss_network_alpha": str(float(config["lora_alpha"])),
+    }
 
 
 def order_header(file: Path) -> None:

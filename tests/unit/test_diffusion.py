@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from service import miniature
+from service.diffusion.components import load_components
 from service.diffusion.lora import (
+    KOHYA_NAME,
+    WEIGHTS_NAME,
     add_lora,
     assert_alive,
     load_lora_state,
@@ -129,6 +133,28 @@ def test_the_saved_file_gives_the_output_of_the_trained_model_back_even_when_alp
     inputs = (torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 5, 12))
     with torch.no_grad():
         torch.testing.assert_close(again(*inputs).sample, unet(*inputs).sample, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, KOHYA_NAME])
+@pytest.mark.parametrize("alpha", [4, 12])
+def test_a_pipeline_that_loads_either_file_draws_as_the_trained_model_does_merged_or_not(
+    name: str, alpha: float, tmp_path: Path
+) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(miniature.STABLE_DIFFUSION, local_files_only=True)
+    unet = load_components(TrainSettings(model_base="miniature")).unet
+    add_lora(unet, TrainSettings(rank=4, lora_alpha=alpha))
+    save_lora(trained(unet), tmp_path)
+    inputs = (torch.randn(2, 4, 8, 8), torch.tensor([5, 700]), torch.randn(2, 77, unet.config["cross_attention_dim"]))
+    with torch.no_grad():
+        expected, base = unet(*inputs).sample, pipeline.unet(*inputs).sample
+        pipeline.load_lora_weights(str(tmp_path), weight_name=name, local_files_only=True)
+        loaded = pipeline.unet(*inputs).sample
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+        merged = pipeline.unet(*inputs).sample
+    assert (expected - base).norm() > 0.01 * base.norm()
+    assert (loaded - expected).norm() <= 1e-5 * expected.norm()
+    assert (merged - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_the_file_has_the_keys_that_other_programs_know(tmp_path: Path) -> None:
