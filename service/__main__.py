@@ -1,16 +1,13 @@
 """The command line: `sdlora JOB`, `python -m service JOB`, `docker run … IMAGE JOB`."""
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-import structlog
-
-from service.exits import ExitCode, ServiceError
-from service.logs import configure_logs
+from service.exits import ExitCode
+from service.logs import configure_logs, guarded
 
 # Job → (module below service.jobs, one line of help). The modules are imported only when they run: --help stays instant.
 JOBS = {
@@ -30,7 +27,6 @@ QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,14 +42,7 @@ def run(arguments: list[str]) -> int:
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
     configure_logs(job=job)
-    log = structlog.get_logger(__name__)
-    try:
-        start(job, flags)
-    except Exception as error:  # noqa: BLE001 - the one place where every failure of a job becomes an exit code
-        code, message = judge(error)
-        log.error("failed", error=message, exit_code=int(code), **({"exc_info": True} if code == ExitCode.BUG else {}))
-        return code
-    return ExitCode.DONE
+    return guarded(lambda: start(job, flags))
 
 
 def start(job: str, flags: list[str]) -> None:
@@ -88,20 +77,6 @@ def read_settings(settings: type[Any], flags: list[str]) -> Any:
         if end.code:
             raise BadConfiguration(f"the flags {' '.join(flags)} are not understood; see --help") from end
         raise
-
-
-def judge(error: Exception) -> tuple[ExitCode, str]:
-    """Exit code and one line for an exception that ended a job."""
-    if isinstance(error, ServiceError):
-        return error.exit_code, str(error)
-    if isinstance(error, OSError) and error.errno in FULL_DISK:
-        return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; free some space and start again"
-    if type(error).__name__ == "OutOfMemoryError":
-        return (
-            ExitCode.OUT_OF_DEVICE_MEMORY,
-            f"the device has not enough memory, try a smaller batch or resolution: {error}",
-        )
-    return ExitCode.BUG, f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The numbers follow sysexits.h where it has a meaning that fits. A Kubernetes Job
 another attempt can help.
 """
 
+import errno
 from enum import IntEnum
 
 
@@ -74,7 +75,38 @@ class Rejected(ServiceError):
     exit_code = ExitCode.REJECTED
 
 
+class PeerLost(ServiceError):
+    """Another process of the same training is gone, or does not answer."""
+
+    exit_code = ExitCode.PEER_LOST
+
+
 class Diverged(ServiceError):
     """The loss is no longer finite."""
 
     exit_code = ExitCode.DIVERGED
+
+
+class WorkerFailed(ServiceError):
+    """A process that this one had started ended with a code of its own, which is passed on."""
+
+    def __init__(self, message: str, exit_code: ExitCode) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+def judge(error: Exception) -> tuple[ExitCode, str]:
+    """Exit code and one line for an exception that ended a job."""
+    if isinstance(error, ServiceError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; free some space and start again"
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            ExitCode.OUT_OF_DEVICE_MEMORY,
+            f"the device has not enough memory, try a smaller batch or resolution: {error}",
+        )
+    return ExitCode.BUG, f"{type(error).__name__}: {error}"

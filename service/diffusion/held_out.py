@@ -1,64 +1,72 @@
 """Held-out loss: the same images, timesteps and noise for every model and at every time, so that losses compare."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
+from diffusers import AutoencoderKL, DDPMScheduler
+from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
-from service.diffusion.images import CaptionedImage
-from service.diffusion.latents import encode_images
+from service.diffusion.framing import square
+from service.diffusion.images import CaptionedImage, load_pixels
+from service.diffusion.latents import encode_pixels
 from service.diffusion.objective import denoising_loss
 from service.diffusion.prompts import encode_prompt, tokenize_prompt
 
 # Early, middle and late noise of the usual thousand steps: each over-fits at its own pace.
 TIMESTEPS = (100, 300, 500, 700)
-ENCODED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """latents: (N, C, H, W) scaled posterior means; prompt_states: (N, L, D); both float32."""
+    """latents: (N, C, H, W) float32, scaled posterior means; conditions: (N, L, D) float32 states, or (N, L) int64 tokens."""
 
     latents: Tensor
-    prompt_states: Tensor
+    conditions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
 
 
 def encode_held_out(
-    images: list[CaptionedImage],
+    images: Sequence[CaptionedImage],
     vae: AutoencoderKL,
     tokenizer: PreTrainedTokenizerBase,
     text_encoder: CLIPTextModel,
     resolution: int,
 ) -> HeldOut:
-    groups = [images[i : i + ENCODED_AT_ONCE] for i in range(0, len(images), ENCODED_AT_ONCE)]
-    means = [encode_images(vae, group, resolution)[0] for group in groups]
-    states = [encode_prompt(text_encoder, tokenize_prompt(tokenizer, [i.caption for i in group])) for group in groups]
-    return HeldOut(torch.cat(means) * vae.config["scaling_factor"], torch.cat(states).float().cpu())
+    means, states = [], []
+    for image in images:
+        means.append(encode_pixels(vae, load_pixels(image, square(resolution))[None], [image.name])[0])
+        states.append(encode_prompt(text_encoder, tokenize_prompt(tokenizer, [image.caption])).float().cpu())
+    return HeldOut(torch.cat(means), torch.cat(states))
 
 
 @torch.no_grad()
 def held_out_losses(
-    unet: UNet2DConditionModel, scheduler: DDPMScheduler, held_out: HeldOut, device: torch.device
+    denoiser: nn.Module,
+    scheduler: DDPMScheduler,
+    held_out: HeldOut,
+    device: torch.device,
+    only: Iterable[int] | None = None,
 ) -> Tensor:
-    """Loss of every (image, timestep). Returns (N, len(TIMESTEPS)) float32 on the CPU."""
+    """Loss of every (image, timestep). Returns (N, len(TIMESTEPS)) float32 on the CPU; zeros but for the images `only`."""
     timesteps = torch.tensor(TIMESTEPS, device=device)
-    rows = []
-    for index, latents in enumerate(held_out.latents):
+    losses = torch.zeros(len(held_out), len(TIMESTEPS))
+    for index in range(len(held_out)) if only is None else only:
+        latents, condition = held_out.latents[index], held_out.conditions[index]
         noise = torch.stack([held_out_noise(index, timestep, tuple(latents.shape)) for timestep in TIMESTEPS])
-        rows.append(
-            denoising_loss(
-                unet,
-                scheduler,
-                latents.expand_as(noise).to(device),
-                noise.to(device),
-                timesteps,
-                held_out.prompt_states[index].expand(len(TIMESTEPS), -1, -1).to(device),
-            ).cpu()
-        )
-    return torch.stack(rows)
+        losses[index] = denoising_loss(
+            denoiser,
+            scheduler,
+            latents.expand_as(noise).to(device),
+            noise.to(device),
+            timesteps,
+            condition.expand(len(TIMESTEPS), *condition.shape).to(device),
+        ).cpu()
+    return losses
 
 
 def held_out_noise(image: int, timestep: int, shape: tuple[int, ...]) -> Tensor:

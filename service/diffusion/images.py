@@ -1,7 +1,6 @@
 """Captioned images of a published data set, as the models take them."""
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
+from service.diffusion.framing import Framing, covering_size
 from service.exits import BadData
 
 Split = Literal["train", "validation"]
@@ -42,22 +43,32 @@ def read_split(dataset: Path, split: Split) -> list[CaptionedImage]:
     return images
 
 
-def load_pixels(images: Sequence[CaptionedImage], resolution: int) -> Tensor:
-    """Resizes the shorter side to `resolution` and crops the centre. Returns (B, 3, R, R) float32 in [-1, 1]."""
-    transform = v2.Compose(
-        [
-            v2.Resize(resolution, interpolation=v2.InterpolationMode.LANCZOS),
-            v2.CenterCrop(resolution),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5] * 3, [0.5] * 3),
-        ]
-    )
-    return torch.stack([transform(open_image(image)) for image in images])
+def image_size(image: CaptionedImage) -> tuple[int, int]:
+    """Width and height in pixels, from the head of the file."""
+    try:
+        with Image.open(image.path) as opened:
+            return opened.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise unreadable(image, error) from error
+
+
+def load_pixels(image: CaptionedImage, framing: Framing) -> Tensor:
+    """Resizes the image to cover the frame and crops it there. Returns (3, H, W) float32 in [-1, 1]."""
+    opened = open_image(image)
+    width, height = covering_size(opened.size, framing)
+    resized = functional.resize(opened, [height, width], interpolation=v2.InterpolationMode.LANCZOS)
+    top = round((height - framing.height) * framing.top)
+    left = round((width - framing.width) * framing.left)
+    cropped = functional.crop(resized, top, left, framing.height, framing.width)
+    return functional.to_dtype(functional.to_image(cropped), torch.float32, scale=True) * 2 - 1
 
 
 def open_image(image: CaptionedImage) -> Image.Image:
     try:
         return Image.open(image.path).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise BadData(f"{image.name} of the data set cannot be read as an image: {error}") from error
+        raise unreadable(image, error) from error
+
+
+def unreadable(image: CaptionedImage, error: Exception) -> BadData:
+    return BadData(f"{image.name} of the data set cannot be read as an image: {error}")

@@ -1,28 +1,29 @@
 """What the U-Net is trained to predict, how wrong it is, and how much that counts."""
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service.exits import BadConfiguration
 
 
 def denoising_loss(
-    unet: UNet2DConditionModel,
+    denoiser: nn.Module,
     scheduler: DDPMScheduler,
     latents: Tensor,
     noise: Tensor,
     timesteps: Tensor,
-    prompt_states: Tensor,
+    condition: Tensor,
 ) -> Tensor:
     """Mean squared error for each sample (Ho et al. 2020, eq. 14; Salimans & Ho 2022 for v). Returns (B,) float32.
 
-    latents, noise: (B, C, H, W) float32, latents scaled; timesteps: (B,) int64; prompt_states: (B, L, D).
+    latents, noise: (B, C, H, W) float32, latents scaled; timesteps: (B,) int64; condition: what the
+    denoiser, a U-Net as a rule, takes for the prompts, (B, L, D) states.
     """
     # In float32: in bf16 the first timesteps would add no noise at all.
     noisy = scheduler.add_noise(latents.float(), noise.float(), timesteps)
-    predicted = unet(noisy, timesteps, prompt_states, return_dict=False)[0]
+    predicted = denoiser(noisy, timesteps, condition, return_dict=False)[0]
     target = target_of(scheduler, latents, noise, timesteps)
     return F.mse_loss(predicted.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
 

@@ -10,7 +10,7 @@ from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
 from service.diffusion.components import load_vae
-from service.diffusion.lora import WEIGHTS_NAME
+from service.diffusion.lora_files import WEIGHTS_NAME
 from service.diffusion.models import loading, locate_model
 from service.exits import BadData
 from service.logs import progress

@@ -15,7 +15,7 @@ from service.artifacts.scratch import scratch_folder
 from service.artifacts.stores import open_store
 from service.diffusion.clip import clip_scores
 from service.diffusion.grid import comparison_grid
-from service.diffusion.held_out import HeldOut, encode_held_out, held_out_losses
+from service.diffusion.held_out import encode_held_out, held_out_losses
 from service.diffusion.images import CaptionedImage, open_image, read_split
 from service.diffusion.models import locate_model
 from service.diffusion.sampling import (
@@ -73,13 +73,10 @@ def measure_and_publish(
     drawing = Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size)
 
     pipeline = open_pipeline(settings)
-    held_out = encode_held_out(
-        held_out_images, pipeline.vae, pipeline.tokenizer, pipeline.text_encoder, lora.settings["resolution"]
-    )
-    base_losses = losses_of(pipeline, held_out)
+    base_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
     base = draw_pictures(pipeline, requests, drawing, "drawing with the base model")
     put_on_lora(pipeline, lora_folder)
-    lora_losses = losses_of(pipeline, held_out)
+    lora_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
     styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA")
 
     network = StyleFeatures().to(pipeline.device)
@@ -122,8 +119,9 @@ def measure_and_publish(
         publish(run.store, folder, kind="evaluation", path=path, parents=[lora_path, dataset_path], settings=recipe)
 
 
-def losses_of(pipeline: StableDiffusionPipeline, held_out: HeldOut) -> list[float]:
-    """Held-out loss of each image, over all timesteps."""
+def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], resolution: int) -> list[float]:
+    """Held-out loss of each image, over all timesteps; the captions are encoded anew, as a LoRA may sit there too."""
+    held_out = encode_held_out(images, pipeline.vae, pipeline.tokenizer, pipeline.text_encoder, resolution)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     with torch.autocast(pipeline.device.type, pipeline.dtype, enabled=pipeline.dtype != torch.float32):
         losses: list[float] = held_out_losses(pipeline.unet, scheduler, held_out, pipeline.device).mean(dim=1).tolist()
@@ -137,11 +135,13 @@ def as_large_as(images: list[CaptionedImage], size: tuple[int, int]) -> list[Ima
 
 def read_curves(lora_folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """Training and held-out loss by step, as `train` left them beside the LoRA; empty for a LoRA from elsewhere."""
-    curves = lora_folder / "training.json"
-    if not curves.exists():
-        return [], []
-    values = json.loads(curves.read_text())
-    return values["loss"], values["held_out_loss"]
+    metrics = lora_folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+
+    def curve(name: str) -> list[tuple[int, float]]:
+        return [(line["step"], line[name]) for line in lines if name in line]
+
+    return curve("loss"), curve("held_out_loss")
 
 
 def read_decision(folder: Path) -> Decision:

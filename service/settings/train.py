@@ -1,13 +1,22 @@
 """Settings of `sdlora train`, and its profiles."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service.settings.common import ModelSettings, StringList, prefixed
 
 ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 FEED_FORWARD = ["ff.net.0.proj", "ff.net.2"]
+CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"]
+GROUPS = {"attention": ATTENTION, "feed_forward": FEED_FORWARD, "convolutions": CONVOLUTIONS}
+
+
+def _spelled_out(targets: list[str]) -> list[str]:
+    return list(dict.fromkeys(name for target in targets for name in GROUPS.get(target, [target])))
+
+
+TargetModules = Annotated[StringList, AfterValidator(_spelled_out)]
 
 # A profile is a set of defaults; a variable that is set overrides it. `report` is the published recipe, value for value.
 PROFILES: dict[str, dict[str, Any]] = {
@@ -23,12 +32,17 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_grad_norm": 1.0,
         "batch_size": 2,
         "resolution": 1024,
+        "buckets": False,
         "random_flip": 0.5,
         "caption_dropout": 0.0,
         "min_snr_gamma": None,
         "noise_offset": 0.0,
+        "ema_decay": 0.0,
         "max_steps": 10_000,
         "checkpoint_every": 5_000,
+        "validate_every": 500,
+        "patience": 0,
+        "publish": "final",
     },
     "recommended": {
         "rank": 16,
@@ -42,12 +56,17 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_grad_norm": 1.0,
         "batch_size": 8,
         "resolution": 512,
+        "buckets": True,
         "random_flip": 0.5,
         "caption_dropout": 0.05,
         "min_snr_gamma": None,
         "noise_offset": 0.0,
+        "ema_decay": 0.999,
         "max_steps": 3_000,
-        "checkpoint_every": 500,
+        "checkpoint_every": 250,
+        "validate_every": 250,
+        "patience": 4,
+        "publish": "best",
     },
     # The report's recipe at the size and in the time of the miniature: with its learning rate, so few steps move nothing.
     "miniature": {
@@ -62,12 +81,17 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_grad_norm": 1.0,
         "batch_size": 16,
         "resolution": 64,
+        "buckets": False,
         "random_flip": 0.5,
         "caption_dropout": 0.0,
         "min_snr_gamma": None,
         "noise_offset": 0.0,
+        "ema_decay": 0.0,
         "max_steps": 200,
         "checkpoint_every": 50,
+        "validate_every": 50,
+        "patience": 0,
+        "publish": "final",
     },
 }
 
@@ -84,20 +108,67 @@ class TrainSettings(ModelSettings):
         None,
         description="Path of the data set below ARTIFACTS_URI; without it, the one that data-prep made in this run.",
     )
+
     rank: int = Field(4, gt=0, le=1024, description="Rank r of the LoRA.")
     lora_alpha: float = Field(4, gt=0, description="Alpha of the LoRA; its effect is scaled by alpha / rank.")
     init: Literal["gaussian", "kaiming"] = Field("gaussian", description="Distribution of lora_A at the start.")
-    target_modules: StringList = Field(ATTENTION, description="Modules of the U-Net that get a LoRA, by name ending.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(1e-2, ge=0, description="Weight decay of AdamW.")
-    lr_scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
-        "cosine", description="Schedule of the learning rate."
+    target_modules: TargetModules = Field(
+        ATTENTION,
+        description="Modules of the U-Net that get a LoRA, by name ending; `attention`, `feed_forward` and "
+        "`convolutions` stand for theirs.",
     )
+    text_encoder: bool = Field(
+        False, description="Puts a LoRA into the text encoder's attention too; prompts are then encoded in every step."
+    )
+    rslora: bool = Field(False, description="Scales by alpha / √rank (rank-stabilised LoRA), for high ranks.")
+    dora: bool = Field(False, description="Learns the length of each weight vector apart from its direction (DoRA).")
+
+    optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
+        "adamw",
+        description="adamw8bit keeps its state in 8 bits, on a GPU (`pip install sdlora[adamw8bit]`); prodigy finds the "
+        "learning rate by itself, around TRAIN_LEARNING_RATE=1 (`pip install sdlora[prodigy]`).",
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(1e-2, ge=0, description="Weight decay of the optimizer.")
+    lr_scheduler: Literal[
+        "cosine", "cosine_with_restarts", "linear", "polynomial", "constant", "constant_with_warmup"
+    ] = Field("cosine", description="Schedule of the learning rate.")
     lr_warmup_steps: int = Field(0, ge=0, description="Steps in which the learning rate rises from 0.")
+    lr_restarts: int = Field(1, gt=0, description="Cycles of the schedule cosine_with_restarts.")
     max_grad_norm: float = Field(1.0, gt=0, description="The gradient of the whole LoRA is clipped to this norm.")
+    max_steps: int = Field(10_000, gt=0, description="Optimizer steps in the whole run.")
     batch_size: int = Field(2, gt=0, description="Images in one step, over all processes together.")
+    gradient_accumulation_steps: int = Field(
+        1,
+        gt=0,
+        description="Each process takes its share of a step in so many parts, one after the other, to need less memory.",
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the LoRA, which is then what is validated and published; 0 keeps none.",
+    )
+
     resolution: int = Field(
         1024, gt=0, multiple_of=8, description="Side of the square that images are resized and cropped to."
+    )
+    buckets: bool = Field(
+        False,
+        description="Keeps the aspect ratio of images: each is cropped to the nearest rectangle of the area "
+        "TRAIN_RESOLUTION², whose sides are multiples of TRAIN_BUCKET_STEP.",
+    )
+    bucket_step: int = Field(64, gt=0, multiple_of=8, description="Pixels between two sides of buckets.")
+    bucket_enlarge: float = Field(
+        1.0,
+        ge=1,
+        description="Images are enlarged to fill a bucket at most this many times; else they get a smaller one.",
+    )
+    crops: int = Field(
+        1,
+        gt=0,
+        le=64,
+        description="1: the centre of each image; more: so many crops at random places, one of which a step takes.",
     )
     random_flip: float = Field(0.5, ge=0, le=1, description="Probability of mirroring an image.")
     caption_dropout: float = Field(0.0, ge=0, lt=1, description="Probability of training an image without its caption.")
@@ -109,12 +180,59 @@ class TrainSettings(ModelSettings):
     noise_offset: float = Field(
         0.0, ge=0, le=1, description="Strength of the noise that is the same all over a channel; it teaches brightness."
     )
-    max_steps: int = Field(10_000, gt=0, description="Optimizer steps in the whole run.")
+
+    validate_every: int = Field(500, gt=0, description="Steps between two measurements of the held-out loss.")
+    validation_images: int = Field(64, gt=0, description="At most this many held-out images are measured.")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Stops after so many measurements in a row without a better held-out loss; 0 never stops early.",
+    )
+    publish: Literal["final", "best"] = Field(
+        "final", description="Publishes the LoRA of the last step, or that of the best held-out loss."
+    )
     checkpoint_every: int = Field(5_000, gt=0, description="Steps between two checkpoints.")
+    log_every: int = Field(
+        10, gt=0, description="Steps between two points of the curves; the device is asked only then."
+    )
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = Field(
+        "none", description="Where the curves go besides metrics.jsonl (`pip install sdlora[tensorboard]` and so on)."
+    )
+    samples: int = Field(
+        3, ge=0, le=32, description="Pictures drawn with the base and with the LoRA for its model card."
+    )
+    sample_prompts: StringList = Field([], description="What they show; without it, the first held-out captions.")
+    sample_every: int = Field(
+        0, ge=0, description="Steps between drawing them on the way too; 0 draws at the end only."
+    )
+    sample_steps: int = Field(20, gt=0, description="Denoising steps of these pictures.")
+    sample_guidance: float = Field(7.5, ge=0, description="Classifier-free guidance scale of these pictures.")
+
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
         "auto", description="Precision of the frozen models; the LoRA is always fp32. auto: bf16 on a GPU that has it."
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Computes activations twice rather than keep them: a third slower, for much less memory."
+    )
+    compile: bool = Field(False, description="Compiles the U-Net first (torch.compile); needs a C compiler.")
+    cache_on_device: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether the encoded data set stays in the device's memory; auto: if a quarter of it is enough.",
+    )
+    processes: int | None = Field(
+        None, gt=0, description="Processes on this machine; without it, one a GPU, and one where there is none."
+    )
+    nodes: int = Field(1, gt=0, description="Machines that train together; each runs `sdlora train`.")
+    node_rank: int | None = Field(
+        None, ge=0, description="Number of this machine, from 0; without it, that of the pod (JOB_COMPLETION_INDEX)."
+    )
+    rendezvous: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9.\-\[\]:]+:\d+$",
+        description="Where the machines meet, host:port of the first one; without it, MASTER_ADDR and MASTER_PORT.",
+    )
+    peer_timeout: int = Field(600, gt=0, description="Seconds that a process waits for the others before it gives up.")
 
     @model_validator(mode="before")
     @classmethod

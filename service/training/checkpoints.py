@@ -15,8 +15,12 @@ from service.settings.train import TrainSettings
 
 log = structlog.get_logger(__name__)
 
-# Saving more or less often does not change what is learned: an operator may turn it between two attempts.
-MAY_DIFFER = {"checkpoint_every"}
+# How often something is saved or shown, and on what it runs, does not change what is learned but in the order of sums:
+# an operator may turn it between two attempts.
+MAY_DIFFER = {
+    "checkpoint_every", "log_every", "sample_every", "tracker", "gradient_accumulation_steps", "gradient_checkpointing",
+    "compile", "cache_on_device", "processes", "nodes", "node_rank", "rendezvous", "peer_timeout",
+}  # fmt: skip
 
 
 def identity(settings: TrainSettings, dataset: str) -> dict[str, Any]:

@@ -1,184 +1,259 @@
-"""The training loop: the U-Net's LoRA on encoded images, through Accelerate."""
+"""The training loop: the LoRA on encoded images, through Accelerate."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.optimization import get_scheduler
+from diffusers import DDPMScheduler
+from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut, held_out_losses
-from service.diffusion.lora import load_lora_state, lora_parameters, lora_state
+from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lora_parameters, lora_state
 from service.diffusion.objective import denoising_loss, min_snr_weights
 from service.exits import BadConfiguration, Diverged
 from service.logs import progress
 from service.settings.train import TrainSettings
-from service.training.cache import EncodedDataset
+from service.training.optimizers import new_optimizer, new_schedule
+from service.training.progress import Measurement, Point, Progress, best, out_of_patience, ratios
 from service.training.randomness import draw, global_batch
+from service.training.samples import EncodedDataset
 
 log = structlog.get_logger(__name__)
 
 LORA_FILE = "lora.safetensors"
-LOSSES_PER_POINT = 10
+BEST_FILE = "best.safetensors"
 
 
-@dataclass
-class Progress:
-    """How far the run is, and its curves: (step, mean loss since the last point), (step, held-out loss)."""
+class Occasions(Protocol):
+    """What the job does on the way."""
 
-    step: int = 0
-    loss: list[tuple[int, float]] = field(default_factory=list)
-    held_out_loss: list[tuple[int, float]] = field(default_factory=list)
+    def checkpoint(self, step: int) -> None:
+        """A checkpoint is due."""
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "loss": self.loss, "held_out_loss": self.held_out_loss}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step = state["step"]
-        self.loss = [(step, loss) for step, loss in state["loss"]]
-        self.held_out_loss = [(step, loss) for step, loss in state["held_out_loss"]]
+    def sample(self, step: int) -> None:
+        """Pictures are due; the LoRA in the model is the one to show."""
 
 
 class Trainer:
-    """Trains the LoRA in `unet` from a checkpoint, or from its start, to the last step."""
+    """Trains the LoRA in `denoiser` from its start, or from a checkpoint, to the last step."""
 
     def __init__(
         self,
         accelerator: Accelerator,
-        unet: UNet2DConditionModel,
+        denoiser: Denoiser,
         scheduler: DDPMScheduler,
         samples: EncodedDataset,
         held_out: HeldOut,
         settings: TrainSettings,
     ) -> None:
-        if settings.batch_size % accelerator.num_processes:
+        parts = accelerator.num_processes * settings.gradient_accumulation_steps
+        if settings.batch_size % parts:
             raise BadConfiguration(
                 f"TRAIN_BATCH_SIZE={settings.batch_size} cannot be shared equally by {accelerator.num_processes} processes"
+                f" × TRAIN_GRADIENT_ACCUMULATION_STEPS={settings.gradient_accumulation_steps}"
             )
         self.accelerator = accelerator
+        self.plain = denoiser
         self.noise = scheduler
         self.samples = samples
         self.held_out = held_out
         self.settings = settings
         self.progress = Progress()
-        self.parameters = lora_parameters(unet)
-        optimizer = torch.optim.AdamW(self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        # Not through `prepare`: that would advance the schedule once a process and step, and decay it too fast.
-        self.schedule = get_scheduler(
-            settings.lr_scheduler,
-            optimizer,
-            num_warmup_steps=settings.lr_warmup_steps,
-            num_training_steps=settings.max_steps,
-        )
-        self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
-        accelerator.register_for_checkpointing(self.progress, self.schedule)
+        self.best_state: dict[str, Tensor] = {}
+        self.parameters = lora_parameters(denoiser)
+        if accelerator.mixed_precision != "no":
+            keep_autocast_in_charge(denoiser)
+        if settings.gradient_checkpointing:
+            denoiser.unet.enable_gradient_checkpointing()
+        if settings.compile:
+            denoiser.unet.compile()
+        optimizer = new_optimizer(self.parameters, settings, accelerator.device)
+        self.schedule = new_schedule(optimizer, settings)
+        self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
+        kept = [self.progress, self.schedule]
+        self.average = EMAModel(self.parameters, decay=settings.ema_decay, foreach=True) if settings.ema_decay else None
+        accelerator.register_for_checkpointing(*kept, *([self.average] if self.average else []))
         accelerator.register_save_state_pre_hook(self._save_lora)
         accelerator.register_load_state_pre_hook(self._load_lora)
 
-    def fit(self, on_checkpoint: Callable[[int], None]) -> Progress:
-        """Trains to the last step; calls `on_checkpoint(step)` whenever a checkpoint is due, last of all at the end.
+    def fit(self, occasions: Occasions) -> Progress:
+        """Trains to the last step, or until patience is at its end; a checkpoint comes last.
 
         Raises Diverged, naming the images, at a loss that is not finite.
         """
-        first, last = self.progress.step, self.settings.max_steps
-        if first == 0:
+        settings = self.settings
+        if self.progress.step == 0:
             self.measure_held_out()
-        recent: list[Tensor] = []
-        self.unet.train()
-        for step in progress(range(first, last), "training", last - first):
-            recent.append(self.take_step(step))
-            self.progress.step = step + 1
-            due = self.progress.step % self.settings.checkpoint_every == 0 or self.progress.step == last
+        recent: list[tuple[int, Tensor, Tensor]] = []
+        self.denoiser.train()
+        for step in progress(
+            range(self.progress.step, settings.max_steps), "training", settings.max_steps - self.progress.step
+        ):
+            if out_of_patience(self.progress.measurements, settings.patience):
+                break
+            recent.append((step, *self.take_step(step)))
+            self.progress.step = done = step + 1
+            measure = done % settings.validate_every == 0 or done == settings.max_steps
             # A checkpoint closes a point of the curve: what came after the last point would be lost by a resume.
-            if due or self.progress.step % LOSSES_PER_POINT == 0:
-                self.record_loss(recent)
+            save = done % settings.checkpoint_every == 0 or done == settings.max_steps
+            if measure or save or done % settings.log_every == 0:
+                self.record(recent)
                 recent.clear()
-            if due:
+            if measure:
                 self.measure_held_out()
-                on_checkpoint(self.progress.step)
+            if save or out_of_patience(self.progress.measurements, settings.patience):
+                occasions.checkpoint(done)
+            if settings.sample_every and done % settings.sample_every == 0:
+                with self.averaged():
+                    occasions.sample(done)
         return self.progress
 
-    def take_step(self, step: int) -> Tensor:
-        """One optimizer step; returns this process's mean loss, still on the device."""
+    def take_step(self, step: int) -> tuple[Tensor, Tensor]:
+        """One optimizer step; returns this process's loss of each sample and the gradient's norm, both on the device."""
+        settings, accelerator = self.settings, self.accelerator
+        mine = range(accelerator.process_index, settings.batch_size, accelerator.num_processes)
+        size = len(mine) // settings.gradient_accumulation_steps
+        losses: list[Tensor] = []
+        for start in range(0, len(mine), size):
+            last = start + size == len(mine)
+            # Gradients are shared between processes once a step, with its last part.
+            with nullcontext() if last else accelerator.no_sync(self.denoiser):
+                part = self.losses_of(step, mine[start : start + size])
+                accelerator.backward(part.sum() / len(mine))
+            losses.append(part.detach())
+        norm = accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.step(self.parameters)
+        return torch.cat(losses), norm
+
+    def losses_of(self, step: int, positions: range) -> Tensor:
+        """(B,) weighted losses of the samples at these positions of the global batch of `step`."""
         settings, device = self.settings, self.accelerator.device
-        indices = global_batch(settings.seed, step, settings.batch_size, len(self.samples))
-        mine = range(self.accelerator.process_index, settings.batch_size, self.accelerator.num_processes)
+        batch = global_batch(settings.seed, step, settings.batch_size, self.samples.buckets)
+        indices = [batch[position] for position in positions]
         draws = [
             draw(
                 settings.seed,
                 step,
                 position,
-                self.samples.latent_shape,
+                self.samples.shapes[indices[0]],
                 self.noise.config["num_train_timesteps"],
                 settings.random_flip,
                 settings.caption_dropout,
+                settings.crops,
             )
-            for position in mine
+            for position in positions
         ]
-        indices = [indices[position] for position in mine]
         timesteps = torch.tensor([d.timestep for d in draws], device=device)
         with self.accelerator.autocast():
             losses = denoising_loss(
-                self.unet,
+                self.denoiser,
                 self.noise,
-                self.samples.latents(indices, draws).to(device),
+                self.samples.latents(indices, draws, device),
                 torch.stack([d.noise + settings.noise_offset * d.channel_noise for d in draws]).to(device),
                 timesteps,
-                self.samples.states(indices, draws).to(device),
+                self.samples.conditions(indices, draws, device),
             )
         if settings.min_snr_gamma is not None:
             losses = losses * min_snr_weights(self.noise, timesteps, settings.min_snr_gamma)
-        loss = losses.mean()
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
-        self.assert_finite(norm, step, indices)
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return losses
 
-    def assert_finite(self, norm: Tensor, step: int, indices: list[int]) -> None:
+    def record(self, recent: list[tuple[int, Tensor, Tensor]]) -> None:
+        """Closes a point of the curves. Here alone the device is asked for numbers."""
+        losses, norms = torch.stack([losses for _, losses, _ in recent]), torch.stack([norm for *_, norm in recent])
+        self.assert_finite(recent, losses, norms)
+        means = self.accelerator.reduce(torch.stack([losses.mean(), norms.mean()]), "mean").tolist()
+        point = Point(self.progress.step, means[0], means[1], float(self.schedule.get_last_lr()[0]))
+        self.progress.points.append(point)
+        self.accelerator.log({"loss": point.loss, "learning_rate": point.learning_rate}, step=point.step)
+        log.debug("step", **point._asdict(), max_steps=self.settings.max_steps)
+
+    def assert_finite(self, recent: list[tuple[int, Tensor, Tensor]], losses: Tensor, norms: Tensor) -> None:
+        finite = torch.isfinite(losses).all(dim=1)
         # fp16 scales the loss and skips steps that overflow: there a norm that is not finite is no divergence.
-        if self.accelerator.mixed_precision != "fp16" and not torch.isfinite(norm):
-            names = ", ".join(self.samples.names[index] for index in indices)
-            raise Diverged(
-                f"the loss is not finite at step {step + 1}, with the images {names}; try a lower learning rate"
-            )
-
-    def record_loss(self, recent: list[Tensor]) -> None:
-        loss = float(self.accelerator.reduce(torch.stack(recent).mean(), "mean"))
-        self.progress.loss.append((self.progress.step, loss))
-        rate = self.schedule.get_last_lr()[0]
-        log.debug("step", step=self.progress.step, max_steps=self.settings.max_steps, loss=loss, lr=rate)
+        if self.accelerator.mixed_precision != "fp16":
+            finite &= torch.isfinite(norms)
+        if bool(finite.all()):
+            return
+        row = int((~finite).nonzero()[0])
+        step = recent[row][0]
+        batch = global_batch(self.settings.seed, step, self.settings.batch_size, self.samples.buckets)
+        mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
+        # Where the losses are finite and the gradient is not, it may be any of them.
+        bad = [index for index, loss in zip(mine, losses[row].tolist(), strict=True) if not math.isfinite(loss)] or mine
+        names = ", ".join(dict.fromkeys(self.samples.names[index] for index in bad))
+        raise Diverged(f"the loss is not finite at step {step + 1}, with the images {names}; try a lower learning rate")
 
     def measure_held_out(self) -> None:
-        self.unet.eval()
-        with self.accelerator.autocast():
-            losses = held_out_losses(self.unet, self.noise, self.held_out, self.accelerator.device)
-        self.unet.train()
-        self.progress.held_out_loss.append((self.progress.step, float(losses.mean())))
-        log.info("held-out loss", step=self.progress.step, loss=round(float(losses.mean()), 5))
+        """Each process measures its share of the images; all of them learn the same figures."""
+        mine = range(self.accelerator.process_index, len(self.held_out), self.accelerator.num_processes)
+        device = self.accelerator.device
+        self.denoiser.eval()
+        with self.averaged(), self.accelerator.autocast():
+            losses = held_out_losses(self.plain, self.noise, self.held_out, device, only=mine)
+            # Zeros are in the others' places, so the sum is exact, whatever the number of processes.
+            losses = self.accelerator.reduce(losses.to(device), "sum").cpu()
+            self.progress.measurements.append(Measurement(self.progress.step, tuple(losses.mean(dim=0).tolist())))
+            if best(self.progress.measurements) is self.progress.measurements[-1]:
+                self.best_state = {name: tensor.clone() for name, tensor in self.lora().items()}
+        self.denoiser.train()
+        last, ratio = self.progress.measurements[-1], ratios(self.progress.measurements)[-1]
+        self.accelerator.log({"held_out_loss": last.loss, "held_out_ratio": ratio}, step=last.step)
+        log.info("held-out loss", step=last.step, loss=round(last.loss, 5), ratio=round(ratio, 4))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The moving average in the model's place, where one is kept."""
+        if self.average is None:
+            yield
+            return
+        self.average.store(self.parameters)
+        self.average.copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            self.average.restore(self.parameters)
+
+    def install_result(self) -> Measurement:
+        """Leaves in the model the LoRA that is to be published; returns what was measured of it."""
+        if self.settings.publish == "best":
+            load_lora_state(self.best_state, self.plain.unet, self.plain.text_encoder)
+            return best(self.progress.measurements)
+        if self.average is not None:
+            self.average.copy_to(self.parameters)
+        return self.progress.measurements[-1]
+
+    def lora(self) -> dict[str, Tensor]:
+        return lora_state(self.plain.unet, self.plain.text_encoder)
 
     def save(self, folder: Path) -> None:
         self.accelerator.save_state(str(folder))
 
     def resume(self, folder: Path) -> None:
         self.accelerator.load_state(str(folder))
+        if self.average is not None:
+            self.average.to(self.accelerator.device)
+        self.best_state = load_file(folder / BEST_FILE)
         log.info("resumed", step=self.progress.step)
 
     def _save_lora(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
-        """In place of the whole U-Net, which never changes, the checkpoint holds the adapter."""
-        for model in models:
-            save_file(lora_state(self.accelerator.unwrap_model(model)), Path(folder) / LORA_FILE)
+        """In place of the whole U-Net, which never changes, the checkpoint holds the adapter, and the best one so far."""
+        if models and self.accelerator.is_main_process:
+            save_file(self.lora(), Path(folder) / LORA_FILE)
+            save_file(self.best_state, Path(folder) / BEST_FILE)
         weights.clear()
 
     def _load_lora(self, models: list[nn.Module], folder: str) -> None:
-        for model in models:
-            load_lora_state(self.accelerator.unwrap_model(model), load_file(Path(folder) / LORA_FILE))
+        load_lora_state(load_file(Path(folder) / LORA_FILE), self.plain.unet, self.plain.text_encoder)
         models.clear()

@@ -16,6 +16,8 @@ SMALL = {
     "TRAIN_MAX_STEPS": "12",
     "TRAIN_CHECKPOINT_EVERY": "4",
     "TRAIN_BATCH_SIZE": "4",
+    "TRAIN_SAMPLES": "1",
+    "TRAIN_SAMPLE_STEPS": "2",
     "INFER_PROMPTS": "8-bit illustration, a cat",
     "INFER_VARIATIONS": "1",
     "INFER_STEPS": "2",

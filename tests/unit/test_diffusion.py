@@ -11,16 +11,8 @@ from torch.nn import functional as F
 
 from service import miniature
 from service.diffusion.components import load_components
-from service.diffusion.lora import (
-    KOHYA_NAME,
-    WEIGHTS_NAME,
-    add_lora,
-    assert_alive,
-    load_lora_state,
-    lora_parameters,
-    lora_state,
-    save_lora,
-)
+from service.diffusion.lora import add_lora, assert_alive, load_lora_state, lora_parameters, lora_state
+from service.diffusion.lora_files import KOHYA_NAME, WEIGHTS_NAME, save_lora
 from service.diffusion.models import locate_model
 from service.diffusion.objective import denoising_loss
 from service.exits import BadConfiguration, BadData, MissingInput
@@ -106,14 +98,14 @@ def test_an_unknown_target_module_is_named_with_those_that_exist() -> None:
 
 def test_an_adapter_that_never_learned_anything_is_not_alive() -> None:
     with pytest.raises(BadData, match="lora_B"):
-        assert_alive(with_lora())
+        assert_alive(lora_state(with_lora()))
 
 
 def test_an_adapter_with_a_weight_that_is_not_finite_is_not_alive() -> None:
     unet = with_lora()
     lora_parameters(unet)[1].data.fill_(float("nan"))
     with pytest.raises(BadData, match="finite"):
-        assert_alive(unet)
+        assert_alive(lora_state(unet))
 
 
 def trained(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -127,7 +119,7 @@ def test_the_saved_file_gives_the_output_of_the_trained_model_back_even_when_alp
     tmp_path: Path,
 ) -> None:
     unet = trained(with_lora(rank=4, lora_alpha=12))
-    file = save_lora(unet, tmp_path)
+    file = save_lora(tmp_path, unet)
     again = small_unet()
     again.load_lora_adapter(str(tmp_path), weight_name=file.name, prefix="unet", local_files_only=True)
     inputs = (torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 5, 12))
@@ -143,7 +135,7 @@ def test_a_pipeline_that_loads_either_file_draws_as_the_trained_model_does_merge
     pipeline = StableDiffusionPipeline.from_pretrained(miniature.STABLE_DIFFUSION, local_files_only=True)
     unet = load_components(TrainSettings(model_base="miniature")).unet
     add_lora(unet, TrainSettings(rank=4, lora_alpha=alpha))
-    save_lora(trained(unet), tmp_path)
+    save_lora(tmp_path, trained(unet))
     inputs = (torch.randn(2, 4, 8, 8), torch.tensor([5, 700]), torch.randn(2, 77, unet.config["cross_attention_dim"]))
     with torch.no_grad():
         expected, base = unet(*inputs).sample, pipeline.unet(*inputs).sample
@@ -158,21 +150,21 @@ def test_a_pipeline_that_loads_either_file_draws_as_the_trained_model_does_merge
 
 
 def test_the_file_has_the_keys_that_other_programs_know(tmp_path: Path) -> None:
-    keys = load_file(save_lora(trained(with_lora()), tmp_path)).keys()
+    keys = load_file(save_lora(tmp_path, trained(with_lora()))).keys()
     assert {key.split(".")[0] for key in keys} == {"unet"}
     assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.down.weight" in keys
     assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.up.weight" in keys
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = save_lora(trained(with_lora()), tmp_path / "a").read_bytes()
-    assert save_lora(trained(with_lora()), tmp_path / "b").read_bytes() == first
+    first = save_lora(tmp_path / "a", trained(with_lora())).read_bytes()
+    assert save_lora(tmp_path / "b", trained(with_lora())).read_bytes() == first
 
 
 def test_a_state_that_does_not_fit_is_refused() -> None:
     state = lora_state(trained(with_lora(target_modules=["to_q"])))
     with pytest.raises(BadData, match="does not fit"):
-        load_lora_state(with_lora(), state)
+        load_lora_state(state, with_lora())
 
 
 def test_a_model_name_that_can_be_nothing_is_refused_with_what_it_could_be() -> None:

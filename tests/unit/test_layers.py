@@ -10,7 +10,7 @@ SERVICE = Path(__file__).parents[2] / "service"
 FOUNDATION = {"settings", "logs", "exits"}
 ALLOWED = {
     "exits": set(),
-    "logs": set(),
+    "logs": {"exits"},
     "settings": {"exits", "logs"},
     "artifacts": FOUNDATION,
     "miniature": set(),

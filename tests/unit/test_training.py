@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from service.artifacts.runs import Run
 from service.artifacts.stores import open_store
+from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
 from service.diffusion.lora import add_lora, lora_parameters, lora_state
 from service.exits import BadConfiguration, Diverged
 from service.settings.train import TrainSettings
-from service.training.cache import EncodedDataset
 from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
-from service.training.randomness import draw, global_batch
+from service.training.randomness import Draw, draw, global_batch
+from service.training.samples import EncodedDataset
 from service.training.trainer import Trainer
 from tests.unit.test_diffusion import small_unet
 
@@ -27,13 +28,47 @@ SHAPE = (4, 8, 8)
 
 def encoded(count: int = 5) -> EncodedDataset:
     generator = torch.Generator().manual_seed(1)
+    keys = [[f"{number}", f"{number} mirrored"] for number in range(count)]
     return EncodedDataset(
         names=[f"{number}.png" for number in range(count)],
-        mean=torch.randn(2, count, *SHAPE, generator=generator),
-        deviation=0.1 * torch.rand(2, count, *SHAPE, generator=generator),
-        prompt_states=torch.randn(count + 1, 5, 12, generator=generator),
-        caption_of=list(range(count)),
+        latents_of={
+            key: {
+                "mean": torch.randn(SHAPE, generator=generator),
+                "deviation": 0.1 * torch.rand(SHAPE, generator=generator),
+            }
+            for of_image in keys
+            for key in of_image
+        },
+        latent_keys=keys,
+        mirrored=[False, True],
+        buckets=[range(count)],
+        shapes=[SHAPE] * count,
+        conditions_of={str(n): {"condition": torch.randn(5, 12, generator=generator)} for n in range(count + 1)},
+        condition_keys=[str(number) for number in range(count + 1)],
     )
+
+
+def plain_sample(data: EncodedDataset, index: int, d: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents and prompt states as the formulas have them."""
+    row = data.latents_of[f"{index} mirrored" if d.flip else str(index)]
+    state = data.conditions_of[str(len(data) if d.drop_caption else index)]["condition"]
+    return row["mean"] + row["deviation"] * d.posterior_noise, state
+
+
+class Nothing:
+    """No checkpoints, no pictures."""
+
+    def checkpoint(self, step: int) -> None: ...
+
+    def sample(self, step: int) -> None: ...
+
+
+class Saving(Nothing):
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self.trainer, self.folder = trainer, folder
+
+    def checkpoint(self, step: int) -> None:
+        self.trainer.save(self.folder / str(step))
 
 
 def settings_for(**options: object) -> TrainSettings:
@@ -44,18 +79,18 @@ def trainer_for(settings: TrainSettings) -> Trainer:
     unet = small_unet()
     torch.manual_seed(settings.seed)
     add_lora(unet, settings)
-    held_out = HeldOut(torch.zeros(1, *SHAPE), torch.zeros(1, 5, 12))
-    return Trainer(Accelerator(cpu=True), unet, DDPMScheduler(), encoded(), held_out, settings)
+    held_out = HeldOut(torch.ones(1, *SHAPE), torch.zeros(1, 5, 12))
+    return Trainer(Accelerator(cpu=True), Denoiser(unet), DDPMScheduler(), encoded(), held_out, settings)
 
 
 def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in lora_state(trainer.accelerator.unwrap_model(trainer.unet)).items()}
+    return {name: tensor.clone() for name, tensor in trainer.lora().items()}
 
 
 def test_training_equals_a_plain_loop() -> None:
     settings = settings_for(caption_dropout=0.3, weight_decay=0.1)
     trainer = trainer_for(settings)
-    trainer.fit(lambda _: None)
+    trainer.fit(Nothing())
 
     unet, data, noise_schedule = small_unet(), encoded(), DDPMScheduler()
     torch.manual_seed(settings.seed)
@@ -66,10 +101,9 @@ def test_training_equals_a_plain_loop() -> None:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / 6)).item())
         losses = []
-        for position, index in enumerate(global_batch(settings.seed, step, 4, 5)):
+        for position, index in enumerate(global_batch(settings.seed, step, 4, [range(5)])):
             d = draw(settings.seed, step, position, SHAPE, 1000, 0.5, 0.3)
-            latents = data.mean[int(d.flip), index] + data.deviation[int(d.flip), index] * d.posterior_noise
-            states = data.prompt_states[5 if d.drop_caption else index]
+            latents, states = plain_sample(data, index, d)
             alpha = noise_schedule.alphas_cumprod[d.timestep]
             noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * d.noise
             predicted = unet(noisy[None], torch.tensor([d.timestep]), states[None]).sample[0]
@@ -86,11 +120,11 @@ def test_training_equals_a_plain_loop() -> None:
 
 def test_a_run_that_is_resumed_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
     whole = trainer_for(settings_for())
-    whole.fit(lambda step: whole.save(tmp_path / str(step)))
+    whole.fit(Saving(whole, tmp_path))
     resumed = trainer_for(settings_for())
     resumed.resume(tmp_path / "3")
     assert resumed.progress.step == 3
-    resumed.fit(lambda _: None)
+    resumed.fit(Nothing())
     expected = trained_state(whole)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items())
     assert resumed.progress == whole.progress
@@ -106,9 +140,9 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_frozen_model(tmp_path: Path)
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images() -> None:
     trainer = trainer_for(settings_for())
-    trainer.samples.mean[:] = float("nan")
-    with pytest.raises(Diverged, match=r"step 1, with the images .*\.png"):
-        trainer.fit(lambda _: None)
+    trainer.samples.latents_of["3"]["mean"][:] = float("nan")
+    with pytest.raises(Diverged, match=r"step \d, with the images 3\.png; try"):
+        trainer.fit(Nothing())
 
 
 def test_the_held_out_loss_of_a_model_is_the_same_every_time_it_is_measured() -> None:

@@ -10,13 +10,14 @@ from accelerate import Accelerator
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
+from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import add_lora, lora_parameters
 from service.settings.train import TrainSettings
 from service.training.randomness import draw, global_batch
 from service.training.trainer import Trainer
 from tests.unit.test_diffusion import small_unet
-from tests.unit.test_training import SHAPE, encoded
+from tests.unit.test_training import SHAPE, encoded, plain_sample
 
 STEPS = 20
 BATCH = 4
@@ -42,12 +43,14 @@ class Plain:
         self.unet = unet.requires_grad_(False)
         self.kind = kind
         self.settings = settings
-        self.pairs = {name: [part.clone().requires_grad_() for part in pair] for name, pair in start.items()}
+        # In float64: what is compared is then the rounding of the trainer alone, not that of both.
+        unet.double()
+        self.pairs = {name: [part.double().requires_grad_() for part in pair] for name, pair in start.items()}
         for name, pair in self.pairs.items():
             unet.get_submodule(name).register_forward_hook(self.adapted(pair))
         self.moments = [[torch.zeros_like(p), torch.zeros_like(p)] for p in self.parameters()]
         betas = torch.linspace(0.0001, 0.02, 1000)
-        self.alphas = torch.cumprod(1 - betas, 0)
+        self.alphas = torch.cumprod(1 - betas, 0).double()
 
     def adapted(self, pair: list[Tensor]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
         scale = self.settings.lora_alpha / self.settings.rank
@@ -66,11 +69,10 @@ class Plain:
     def step(self, step: int) -> Tensor:
         s, data = self.settings, encoded()
         losses = []
-        for position, index in enumerate(global_batch(s.seed, step, BATCH, len(data))):
+        for position, index in enumerate(global_batch(s.seed, step, BATCH, [range(len(data))])):
             d = draw(s.seed, step, position, SHAPE, 1000, s.random_flip, s.caption_dropout)
-            latents = data.mean[int(d.flip), index] + data.deviation[int(d.flip), index] * d.posterior_noise
-            states = data.prompt_states[-1 if d.drop_caption else index]
-            noise = d.noise + s.noise_offset * d.channel_noise
+            latents, states = (tensor.double() for tensor in plain_sample(data, index, d))
+            noise = (d.noise + s.noise_offset * d.channel_noise).double()
             alpha = self.alphas[d.timestep]
             noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
             predicted = self.unet(noisy[None], torch.tensor([d.timestep]), states[None]).sample[0]
@@ -121,7 +123,7 @@ def prepared(kind: str, settings: TrainSettings) -> tuple[Trainer, list[nn.Param
     plain = Plain(small_unet(), start, kind, settings)
     scheduler = DDPMScheduler(prediction_type=kind)
     held_out = HeldOut(torch.zeros(1, *SHAPE), torch.zeros(1, 5, 12))
-    trainer = Trainer(Accelerator(cpu=True), unet, scheduler, encoded(), held_out, settings)
+    trainer = Trainer(Accelerator(cpu=True), Denoiser(unet), scheduler, encoded(), held_out, settings)
     ours = [layers[n].get_submodule(f"lora_{part}").default.weight for n in sorted(layers) for part in "AB"]
     return trainer, ours, plain
 
@@ -143,7 +145,7 @@ def test_loss_gradients_and_parameters_are_those_of_the_formulas(kind: str, gamm
     trainer.optimizer.step = noting
     for step in range(STEPS):
         assert trainer.schedule.get_last_lr()[0] == pytest.approx(plain.rate(step), rel=1e-12)
-        loss, expected = trainer.take_step(step), plain.step(step)
+        loss, expected = trainer.take_step(step)[0].mean(), plain.step(step)
         if step == 0:
             norm = torch.sqrt(sum((p.grad**2).sum() for p in plain.parameters()))
             clip = min(1.0, float(settings.max_grad_norm / (norm + 1e-6)))

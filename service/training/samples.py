@@ -1,0 +1,74 @@
+"""The encoded data set as training takes it: which rows an image has, and what a step reads of them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from service.training.randomness import Draw
+
+SHARE_OF_MEMORY = 4
+"""A cache of at most a quarter of the free memory stays on the device."""
+
+
+class Rows(Protocol):
+    """Rows of tensors by key: mapped from a file, or resident on a device."""
+
+    def __getitem__(self, key: str) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """Posteriors and conditions of N images.
+
+    latents: rows with `mean` and `deviation`, (C, H, W) float32, scaled. latent_keys[i]: of image i, crop by crop, for
+    each orientation; mirrored[o]: whether orientation o is. shapes[i]: (C, H, W) of the latents of image i, one in a bucket.
+    conditions: what the denoiser takes for a caption, rows with `condition`, (L, D) float32 states or (L,) int64 tokens;
+    condition_keys[i]: of image i, and at the end that of the empty prompt.
+    """
+
+    names: Sequence[str]
+    latents_of: Rows
+    latent_keys: Sequence[Sequence[str]]
+    mirrored: Sequence[bool]
+    buckets: Sequence[Sequence[int]]
+    shapes: Sequence[tuple[int, ...]]
+    conditions_of: Rows
+    condition_keys: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def latents(self, indices: Sequence[int], draws: Sequence[Draw], device: torch.device) -> Tensor:
+        """(B, C, H, W) float32: samples of the posteriors, with the noise, the crop and the orientation of `draws`."""
+        rows = [self.latents_of[self._latent_key(i, draw)] for i, draw in zip(indices, draws, strict=True)]
+        mean = torch.stack([row["mean"] for row in rows]).to(device)
+        deviation = torch.stack([row["deviation"] for row in rows]).to(device)
+        return mean + deviation * torch.stack([draw.posterior_noise for draw in draws]).to(device)
+
+    def conditions(self, indices: Sequence[int], draws: Sequence[Draw], device: torch.device) -> Tensor:
+        """(B, L, D) float32 or (B, L) int64: of the captions, of the empty prompt where the caption is dropped."""
+        keys = [self.condition_keys[-1 if d.drop_caption else i] for i, d in zip(indices, draws, strict=True)]
+        return torch.stack([self.conditions_of[key]["condition"] for key in keys]).to(device)
+
+    def _latent_key(self, index: int, draw: Draw) -> str:
+        return self.latent_keys[index][draw.crop * len(self.mirrored) + self.mirrored.index(draw.flip)]
+
+
+def on_device(cache: Rows, keys: Sequence[str], device: torch.device, policy: str) -> Rows:
+    """The rows of `keys` on the device, or the cache itself where the policy or their size forbids it."""
+    keys = list(dict.fromkeys(keys))
+    size = len(keys) * sum(tensor.nbytes for tensor in cache[keys[0]].values())
+    if policy == "never" or (policy == "auto" and size > free_memory(device) / SHARE_OF_MEMORY):
+        return cache
+    return {key: {name: tensor.to(device) for name, tensor in cache[key].items()} for key in keys}
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

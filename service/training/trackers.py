@@ -1,0 +1,29 @@
+"""The curves in TensorBoard, Weights & Biases or MLflow, through Accelerate."""
+
+import uuid
+
+from accelerate import Accelerator
+
+from service.artifacts.publishing import publish
+from service.artifacts.runs import Run
+from service.exits import BadConfiguration
+from service.settings.train import TrainSettings
+
+
+def start_tracking(accelerator: Accelerator, settings: TrainSettings) -> None:
+    """Opens the tracker of the settings, if any. Raises BadConfiguration when it is not installed or not reachable."""
+    if settings.tracker == "none":
+        return
+    if not accelerator.log_with:
+        raise BadConfiguration(
+            f"TRAIN_TRACKER={settings.tracker} needs a library that is not installed: pip install 'sdlora[{settings.tracker}]'"
+        )
+    facts = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.recipe().items()}
+    accelerator.init_trackers("sdlora", config=facts)
+
+
+def publish_tracked(run: Run, settings: TrainSettings) -> None:
+    """Keeps what TensorBoard wrote into the scratch folder, which may be lost at any time, beside the run."""
+    folder = settings.work_dir / "trackers" / settings.run_id
+    if settings.tracker == "tensorboard" and folder.is_dir():
+        publish(run.store, folder, kind="tensorboard", path=run.path(f"tensorboard/{uuid.uuid4().hex[:12]}"))
