@@ -12,6 +12,9 @@ OURS = ("MODEL_", "DATA_PREP_", "TRAIN_", "INFER_", "EVALUATE_", "PROMOTE_", "RE
 OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
+# The hub's library reads it once, when it is loaded: in a fixture it would come too late.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # A property is true or false, not fast or slow: a busy machine must not turn it into a failure.
 settings.register_profile("any_machine", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_machine")
@@ -23,7 +26,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(OURS) or name in OURS_EXACTLY or name.upper() in OF_THE_HOST:
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # A developer's ~/.aws must not lend its credentials either.
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

@@ -34,7 +34,8 @@ def add_adapter(model: UNet2DConditionModel | CLIPTextModel, targets: list[str],
         init_lora_weights="gaussian" if settings.init == "gaussian" else True,
         target_modules=list(targets),
         use_rslora=settings.rslora,
-        use_dora=settings.dora,
+        # In a text encoder transformers does not read magnitudes back: the LoRA would not be the one that was trained.
+        use_dora=settings.dora and isinstance(model, UNet2DConditionModel),
     )
     model.add_adapter(config, adapter_name=ADAPTER)
     for parameter in lora_parameters(model):
@@ -75,7 +76,7 @@ def lora_state(unet: UNet2DConditionModel, text_encoder: CLIPTextModel | None = 
     state = {
         f"{part}.{name}": tensor.detach().cpu().contiguous()
         for part, model in models.items()
-        for name, tensor in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
+        for name, tensor in get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False).items()
     }
     return {name: state[name] for name in sorted(state)}
 

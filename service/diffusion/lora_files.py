@@ -77,6 +77,10 @@ def kohya_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[
         prefix = next(p for p in KOHYA_PREFIXES if name.startswith(p))
         module = name.removeprefix(prefix).removesuffix("." + part).removeprefix("text_model.")
         key = KOHYA_PREFIXES[prefix] + module.replace(".", "_")
+        if part == "lora_magnitude_vector":
+            # One number an output, in as many dimensions as the weight has.
+            dimensions = state[name.removesuffix(part) + "lora_A.weight"].ndim
+            tensor = tensor.reshape(-1, *[1] * (dimensions - 1))
         kohya[f"{key}.{KOHYA_PARTS[part]}"] = tensor
         kohya[f"{key}.alpha"] = torch.tensor(alpha)
     return kohya

@@ -81,8 +81,8 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
 
     # The start of the LoRA is random too: from the seed alone, whatever ran before in this process.
     torch.manual_seed(settings.seed)
-    for model in (unet, text_encoder) if text_encoder is not None else (unet,):
-        model.to(dtype=precision(accelerator))
+    if accelerator.mixed_precision != "no":
+        unet.to(dtype=precision(accelerator))
     add_lora(unet, settings, text_encoder)
     trainer = Trainer(accelerator, Denoiser(unet, text_encoder), scheduler, samples, held_out, settings)
     checkpoint = newest_valid(run, recipe, settings.work_dir)
@@ -207,5 +207,5 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def precision(accelerator: Accelerator) -> torch.dtype:
-    """Precision of the frozen models."""
+    """Precision of the frozen U-Net."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)

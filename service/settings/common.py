@@ -26,8 +26,11 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 
 
 def prefixed(prefix: str) -> SettingsConfigDict:
-    """Configuration of a job's class: its own fields are read from PREFIX_NAME and --prefix-name."""
-    return SettingsConfigDict(alias_generator=lambda name: f"{prefix}_{name}")
+    """Configuration of a job's class: its own fields are read from PREFIX_NAME and --prefix-name.
+
+    The prefix stands for the bare names too: a launcher's RANK or a shell's SEED would else be taken for ours.
+    """
+    return SettingsConfigDict(alias_generator=lambda name: f"{prefix}_{name}", env_prefix=f"{prefix}_")
 
 
 class CommonSettings(BaseSettings):

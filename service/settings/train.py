@@ -121,7 +121,9 @@ class TrainSettings(ModelSettings):
         False, description="Puts a LoRA into the text encoder's attention too; prompts are then encoded in every step."
     )
     rslora: bool = Field(False, description="Scales by alpha / √rank (rank-stabilised LoRA), for high ranks.")
-    dora: bool = Field(False, description="Learns the length of each weight vector apart from its direction (DoRA).")
+    dora: bool = Field(
+        False, description="Learns the length of each weight vector of the U-Net apart from its direction (DoRA)."
+    )
 
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
         "adamw",

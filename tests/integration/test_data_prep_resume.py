@@ -3,9 +3,7 @@
 import csv
 import json
 import random
-import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from service.exits import ExitCode, MissingInput
 from service.jobs import data_prep
 from tests.conftest import use
 from tests.integration.bing import Answer, Web
-from tests.integration.chain import SECONDS, finish, start
+from tests.integration.chain import SECONDS, finish, start, warm_up
 from tests.integration.pictures import encoded, png, sprite
 from tests.servers import S3Server
 
@@ -82,6 +80,7 @@ def test_killed_twenty_times_it_publishes_the_same_and_fetches_nothing_twice(web
     wide_web(web, tmp_path / "list.csv")
     settings = variables(tmp_path / "list.csv")
     web.latency = 0.2
+    warm_up()
     begin = time.monotonic()
     assert finish("data-prep", tmp_path / "whole", settings).code == ExitCode.DONE
     duration = time.monotonic() - begin
@@ -96,15 +95,11 @@ def test_killed_twenty_times_it_publishes_the_same_and_fetches_nothing_twice(web
         stored: set[int] = set()
         while ended is None:
             before = requests_of(web, stored)
-            with start("data-prep", folder, settings) as process:
-                if kills < KILLS:
-                    with suppress(subprocess.TimeoutExpired):
-                        process.communicate(timeout=dice.uniform(0.1, 0.8) * duration)
-                else:
-                    process.communicate(timeout=SECONDS)
-                ended = process.poll()
-                process.kill()
-                process.communicate()
+            process = start("data-prep", folder, settings).process
+            process.join(dice.uniform(0.1, 0.8) * duration if kills < KILLS else SECONDS)
+            ended = process.exitcode
+            process.kill()
+            process.join(SECONDS)
             asked_again += requests_of(web, stored) - before
             stored = kept_outcomes(folder)
             kills += ended is None

@@ -128,3 +128,10 @@ def test_every_setting_of_every_job_has_a_row_in_the_readme() -> None:
         (settings, field) for job, settings in SETTINGS.items() if job != "demo" for field in settings.model_fields
     }
     assert [variable_name(*field) for field in fields if f"| `{variable_name(*field)}` |" not in text] == []
+
+
+def test_a_variable_without_our_prefix_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SEED", "BATCH_SIZE", "STEPS", "LIMIT"):
+        monkeypatch.setenv(name, "77")
+    for settings in SETTINGS.values():
+        assert 77 not in read_settings(settings, []).model_dump().values()

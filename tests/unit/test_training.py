@@ -1,5 +1,7 @@
 """The loop: the right samples, the right mathematics, checkpoints that are found and believed only when they fit."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
 from service.diffusion.lora import add_lora, lora_parameters, lora_state
 from service.exits import BadConfiguration, Diverged
 from service.settings.train import TrainSettings
+from service.training import trainer as trainer_module
 from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
 from service.training.randomness import Draw, draw, global_batch
 from service.training.samples import EncodedDataset
@@ -87,6 +90,12 @@ def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.lora().items()}
 
 
+def distance(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Of all tensors together, relative to the norm of the second."""
+    both = [torch.cat([one[name].flatten() for name in sorted(other)]) for one in (state, other)]
+    return float((both[0] - both[1]).norm() / both[1].norm())
+
+
 def test_training_equals_a_plain_loop() -> None:
     settings = settings_for(caption_dropout=0.3, weight_decay=0.1)
     trainer = trainer_for(settings)
@@ -130,11 +139,123 @@ def test_a_run_that_is_resumed_ends_with_the_bits_of_one_that_was_not(tmp_path: 
     assert resumed.progress == whole.progress
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"ema_decay": 0.9}, {"publish": "best", "ema_decay": 0.5}, {"optimizer": "prodigy", "learning_rate": 1.0}],
+)
+def test_average_best_and_optimizer_survive_a_resume_too(options: dict[str, object], tmp_path: Path) -> None:
+    whole = trainer_for(settings_for(**options))
+    whole.fit(Saving(whole, tmp_path))
+    resumed = trainer_for(settings_for(**options))
+    resumed.resume(tmp_path / "3")
+    resumed.fit(Nothing())
+    assert resumed.install_result() == whole.install_result()
+    expected = trained_state(whole)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items())
+
+
+def test_the_moving_average_is_the_one_of_its_formula() -> None:
+    settings = settings_for(ema_decay=0.5, max_steps=4)
+    trainer = trainer_for(settings)
+    expected = [parameter.detach().clone() for parameter in trainer.parameters]
+    for step in range(4):
+        trainer.take_step(step)
+        # It warms up: the start, which is noise, is forgotten at once.
+        decay = min(0.5, (1 + step) / (10 + step)) if step else 0.0
+        for average, parameter in zip(expected, trainer.parameters, strict=True):
+            average.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
+    before = trained_state(trainer)
+    with trainer.averaged():
+        for average, parameter in zip(expected, trainer.parameters, strict=True):
+            torch.testing.assert_close(parameter.detach(), average, rtol=1e-5, atol=1e-7)
+    after = trained_state(trainer)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("options", [{"gradient_accumulation_steps": 2}, {"gradient_accumulation_steps": 4}])
+def test_a_step_in_parts_is_the_same_step(options: dict[str, object]) -> None:
+    whole, parts = trainer_for(settings_for()), trainer_for(settings_for(**options))
+    whole.fit(Nothing())
+    parts.fit(Nothing())
+    assert distance(trained_state(parts), trained_state(whole)) < 1e-4
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
+    plain, saving = trainer_for(settings_for()), trainer_for(settings_for(gradient_checkpointing=True))
+    assert any(getattr(module, "gradient_checkpointing", False) for module in saving.plain.modules())
+    plain.fit(Nothing())
+    saving.fit(Nothing())
+    assert distance(trained_state(saving), trained_state(plain)) < 1e-4
+
+
+def test_training_stops_when_patience_is_at_its_end_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing is ever better than the start.
+    worse = iter(range(1, 100))
+    monkeypatch.setattr(trainer_module, "held_out_losses", lambda *_, **__: torch.full((1, 4), float(next(worse))))
+    trainer = trainer_for(settings_for(max_steps=50, validate_every=2, patience=3, publish="best"))
+    start = trained_state(trainer)
+    checkpoints: list[int] = []
+
+    class Noting(Nothing):
+        def checkpoint(self, step: int) -> None:
+            checkpoints.append(step)
+
+    progress = trainer.fit(Noting())
+    assert progress.step == 6
+    assert checkpoints == [3, 6]
+    assert trainer.fit(Noting()).step == 6  # and it does not begin again
+    assert trainer.install_result().step == 0
+    assert all(torch.equal(tensor, start[name]) for name, tensor in trained_state(trainer).items())
+
+
+@pytest.mark.parametrize(
+    "name", ["cosine", "cosine_with_restarts", "linear", "polynomial", "constant", "constant_with_warmup"]
+)
+def test_every_schedule_warms_up_and_moves_in_steps_of_the_optimizer(name: str) -> None:
+    settings = settings_for(lr_scheduler=name, lr_warmup_steps=2 if name != "constant" else 0, max_steps=6)
+    trainer = trainer_for(settings)
+    rates = []
+    for step in range(6):
+        rates.append(trainer.schedule.get_last_lr()[0])
+        trainer.take_step(step)
+    if name == "constant":
+        assert rates == [1e-2] * 6
+    else:
+        assert rates[:3] == pytest.approx([0, 5e-3, 1e-2])
+        assert (rates[-1] == 1e-2) == (name == "constant_with_warmup")
+
+
+def test_an_optimizer_that_is_not_installed_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(BadConfiguration, match=r"pip install 'sdlora\[adamw8bit\]'"):
+        trainer_for(settings_for(optimizer="adamw8bit"))
+
+
+def test_images_of_several_buckets_train_together() -> None:
+    trainer = trainer_for(settings_for())
+    wide = {"mean": torch.randn(4, 8, 16), "deviation": torch.zeros(4, 8, 16)}
+    data = trainer.samples
+    trainer.samples = replace(
+        data,
+        latents_of={**data.latents_of, "4": wide, "4 mirrored": wide},
+        buckets=[[0, 1, 2, 3], [4]],
+        shapes=[*data.shapes[:4], (4, 8, 16)],
+    )
+    trainer.fit(Nothing())
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in trained_state(trainer).values())
+
+
+def test_the_device_is_asked_for_numbers_only_where_a_point_of_the_curves_is_due() -> None:
+    trainer = trainer_for(settings_for(max_steps=12, log_every=4, checkpoint_every=12, validate_every=12))
+    trainer.fit(Nothing())
+    assert [point.step for point in trainer.progress.points] == [4, 8, 12]
+
+
 def test_a_checkpoint_holds_the_adapter_and_not_the_frozen_model(tmp_path: Path) -> None:
     trainer = trainer_for(settings_for())
     trainer.save(tmp_path / "checkpoint")
     weights = sum(parameter.numel() for parameter in trainer.parameters)
-    assert (tmp_path / "checkpoint" / "lora.safetensors").stat().st_size < 4 * weights + 20_000
+    assert (tmp_path / "checkpoint" / "lora.safetensors").stat().st_size < 4 * weights + 30_000
     assert not list((tmp_path / "checkpoint").glob("*model*"))
 
 

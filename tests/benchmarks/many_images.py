@@ -1,0 +1,75 @@
+"""Peak memory of training on 20,000 images, and on a tenth of them, with the cache left in its files.
+
+`python -m tests.benchmarks.many_images [IMAGES]`; images of noise, 64 × 64; the miniature; the whole job, encoding included.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from service.artifacts.publishing import publish_version
+from service.artifacts.stores import open_store
+
+IMAGES = 20_000
+
+
+def publish_noise(folder: Path, count: int) -> str:
+    """A data set of `count` images, published; its path."""
+    rng = np.random.default_rng(count)
+    for split, number in (("train", count), ("validation", 16)):
+        images = folder / "data" / "imagefolder" / split
+        images.mkdir(parents=True)
+        lines = ["file_name,caption"]
+        for index in range(number):
+            Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+                images / f"{index:06}.png", compress_level=1
+            )
+            lines.append(f'{index:06}.png,"noise, {index % 50}"')
+        (images / "metadata.csv").write_text("\n".join(lines) + "\n")
+    store = open_store(str(folder / "artifacts"))
+    return publish_version(store, folder / "data", kind="dataset", prefix="datasets/noise").path
+
+
+def peak(count: int) -> tuple[float, float]:
+    """Peak resident memory in MiB and seconds of `sdlora train`."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        environment = {
+            **os.environ,
+            "TRAIN_DATASET": publish_noise(folder, count),
+            "ARTIFACTS_URI": str(folder / "artifacts"),
+            "WORK_DIR": str(folder / "work"),
+            "MODEL_BASE": "miniature",
+            "TRAIN_PROFILE": "miniature",
+            "TRAIN_MAX_STEPS": "100",
+            "TRAIN_RANDOM_FLIP": "0",
+            "TRAIN_CACHE_ON_DEVICE": "never",
+            "TRAIN_SAMPLES": "0",
+        }
+        begin = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-m", "service", "train"], env=environment, stderr=subprocess.PIPE
+        ) as process:
+            _, errors = process.communicate()
+        if process.returncode:
+            raise RuntimeError(errors.decode()[-2000:])
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, time.monotonic() - begin
+
+
+def main(count: int) -> None:
+    # The smaller one first: the system tells the largest of all children so far.
+    for images in (count // 10, count):
+        memory, took = peak(images)
+        sys.stdout.write(f"{images} images: at most {memory:.0f} MiB resident, {took:.0f} s\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES)
