@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from service import stopping
 from service.exits import ExitCode
 from service.logs import configure_logs, guarded
 
@@ -42,6 +43,7 @@ def run(arguments: list[str]) -> int:
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
     configure_logs(job=job)
+    stopping.listen()
     return guarded(lambda: start(job, flags))
 
 

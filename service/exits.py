@@ -81,6 +81,18 @@ class PeerLost(ServiceError):
     exit_code = ExitCode.PEER_LOST
 
 
+class Stopped(ServiceError):
+    """The job was told to stop and did so with its work saved; the next start goes on from there."""
+
+    exit_code = ExitCode.STOPPED
+
+
+class Stalled(ServiceError):
+    """No step was finished for longer than any step may take."""
+
+    exit_code = ExitCode.STALLED
+
+
 class Diverged(ServiceError):
     """The loss is no longer finite."""
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 SERVICE = Path(__file__).parents[2] / "service"
-FOUNDATION = {"settings", "logs", "exits"}
+FOUNDATION = {"settings", "logs", "exits", "stopping"}
 ALLOWED = {
     "exits": set(),
+    "stopping": {"exits"},
     "logs": {"exits"},
     "settings": {"exits", "logs"},
     "artifacts": FOUNDATION,

@@ -1,0 +1,57 @@
+"""Being told to stop: the signal sets a flag, and a job asks for it between two pieces of its work.
+
+A handler that did more would interrupt a write in its middle. Kubernetes sends SIGTERM, and SIGKILL when the grace time
+is over; a person at a terminal sends SIGINT, and means at once by the second one.
+"""
+
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+from service.exits import Stopped
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+Item = TypeVar("Item")
+
+_told_at: float | None = None
+
+
+def listen() -> None:
+    """From now on the signals set the flag. To be called in the main thread, once a process."""
+    global _told_at
+    _told_at = None
+    for number in SIGNALS:
+        signal.signal(number, _remember)
+
+
+def _remember(number: int, _: FrameType | None) -> None:
+    global _told_at
+    if _told_at is None:
+        _told_at = time.monotonic()
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def requested() -> bool:
+    return _told_at is not None
+
+
+def seconds_since() -> float:
+    """Seconds since the process was told to stop; 0 when it was not."""
+    return 0.0 if _told_at is None else time.monotonic() - _told_at
+
+
+def check() -> None:
+    """Raises Stopped when the process was told to stop: to be called where nothing is half done."""
+    if requested():
+        raise Stopped("told to stop; what is finished is stored, start the job again to go on")
+
+
+def interruptible(items: Iterable[Item]) -> Iterator[Item]:
+    """Passes `items` on; raises Stopped between two of them."""
+    for item in items:
+        check()
+        yield item
