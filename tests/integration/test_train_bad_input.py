@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from service.artifacts.publishing import publish_version
 from service.artifacts.stores import open_store
@@ -103,7 +104,11 @@ def test_a_loss_that_is_not_finite_names_images_and_the_last_good_checkpoint_sta
     error = refused(end, ExitCode.DIVERGED)
     assert "with the images" in error
     assert ".png" in error
-    [kept] = (tmp_path / "artifacts" / "runs" / "demo" / "checkpoints").glob("step-*")
-    assert kept.name == "step-00000001"
-    assert not (tmp_path / "artifacts" / "runs" / "demo" / "lora").exists()
-    assert json.loads(next(kept.rglob("MANIFEST.json")).read_text())["kind"] == "checkpoint"
+    # The second step's loss was finite, what it made of the LoRA is not usable: the third one finds out.
+    assert " at step 3," in error
+    run = tmp_path / "artifacts" / "runs" / "demo"
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
+    assert not (run / "lora").exists()
+    for manifest in (run / "checkpoints").rglob("MANIFEST.json"):
+        assert json.loads(manifest.read_text())["kind"] == "checkpoint"
+        assert all(bool(t.isfinite().all()) for t in load_file(manifest.parent / "lora.safetensors").values())

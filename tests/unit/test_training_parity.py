@@ -103,11 +103,12 @@ class Plain:
         losses = []
         for position, index in enumerate(global_batch(s.seed, step, s.batch_size, [range(self.size)])):
             latents, states, d = self.sample(step, position, index)
-            latents, states = latents.double(), states.double()
-            noise = (d.noise + s.noise_offset * d.channel_noise).double()
+            noise = d.noise + s.noise_offset * d.channel_noise
             alpha = self.alphas[d.timestep]
-            noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-            predicted = self.unet(noisy[None], torch.tensor([d.timestep]), states[None]).sample[0]
+            # In float32, as the trainer's: the miniature turns a last bit of its input into 1e-6 of a gradient.
+            noisy = alpha.float().sqrt() * latents + (1 - alpha.float()).sqrt() * noise
+            latents, noise = latents.double(), noise.double()
+            predicted = self.unet(noisy[None].double(), torch.tensor([d.timestep]), states[None].double()).sample[0]
             target = noise if self.kind == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
             ratio = alpha / (1 - alpha)
             weight = 1.0
@@ -189,7 +190,8 @@ def prepared_miniature(kind: str, settings: TrainSettings) -> tuple[Trainer, lis
                 caption, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
             ).input_ids
             states = frozen.text_encoder(tokens)[0][0]
-        latents = (posterior.mean[0] + posterior.std[0] * d.posterior_noise) * frozen.vae.config["scaling_factor"]
+        scale = frozen.vae.config["scaling_factor"]
+        latents = posterior.mean[0] * scale + posterior.std[0] * scale * d.posterior_noise
         return latents, states, d
 
     return trainer, ours, Plain(frozen.unet, start, scheduler, settings, sample, len(images))
