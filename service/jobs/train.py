@@ -31,6 +31,7 @@ from service.training.curves import draw_curves
 from service.training.launcher import exit_with, gpu_count, is_worker, planned_workers, run_workers
 from service.training.loading import Prompts, encode_dataset
 from service.training.model_card import CARD_NAME, training_facts, write_card
+from service.training.peers import lost_peers_told
 from service.training.pictures import sample_grid, sample_prompts
 from service.training.progress import Measurement, ratio_of
 from service.training.trackers import publish_tracked, start_tracking
@@ -55,7 +56,8 @@ def train(settings: TrainSettings) -> str:
     if workers.needed and not is_worker(os.environ):
         run_workers(work, settings, workers)
     else:
-        train_here(run, dataset_path, recipe, settings)
+        with lost_peers_told():
+            train_here(run, dataset_path, recipe, settings)
     return run.path("lora")
 
 

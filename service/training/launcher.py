@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,10 @@ from service.settings.train import TrainSettings
 
 log = structlog.get_logger(__name__)
 
-# What a failed peer leaves to the others is a broken connection, which they take for a bug or a lost peer.
+# What a failed peer leaves to the others is a broken connection, which they take for a lost peer, or for a bug.
 CONSEQUENCES = (ExitCode.BUG, ExitCode.PEER_LOST)
+LINGER = 5.0
+"""Seconds that a worker with such a code waits before it ends."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,10 @@ def run_workers(work: Callable[[TrainSettings], None], settings: TrainSettings, 
 
 
 def root_cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, Any]:
-    """Rank and failure of the worker that the others failed for: one with a reason of its own, else the first."""
+    """Rank and failure of the worker that the others failed for: one with a reason of its own, else the first.
+
+    A worker that was killed comes before those that only say that they lost it.
+    """
     ordered = sorted(failures.items(), key=lambda item: (item[1].timestamp, item[0]))
     own = [item for item in ordered if item[1].exitcode > 1 and item[1].exitcode not in CONSEQUENCES]
     # The agent itself ends those that are left over, by SIGTERM.
@@ -113,7 +119,13 @@ def gpu_count() -> int:
 
 
 def exit_with(code: ExitCode) -> None:
-    """Ends a worker. At once where it failed: a process group that lost a member may wait for it for ever."""
+    """Ends a worker. At once where it failed: a process group that lost a member may wait for it for ever.
+
+    But a worker that may only have lost its peer lets it go first: the agent reports the first end that it sees, looks
+    a few times a second, and then ends the others.
+    """
+    if code in CONSEQUENCES:
+        time.sleep(LINGER)
     if code != ExitCode.DONE:
         sys.stderr.flush()
         os._exit(code)

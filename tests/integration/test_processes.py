@@ -157,14 +157,24 @@ def dataset_of(folder: Path) -> str:
     return str(json.loads((folder / "artifacts" / "runs" / "demo" / "dataset.json").read_text())["dataset"])
 
 
-def test_a_worker_that_is_killed_is_a_lost_peer(prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_is_killed_is_a_lost_peer_whoever_of_them_ends_first(
+    victim: int, prepared: Path, tmp_path: Path
+) -> None:
     folder = with_dataset(tmp_path, prepared)
     running = start("train", folder, VARIABLES | {"TRAIN_PROCESSES": "2", "TRAIN_MAX_STEPS": "5000"})
     assert running.wait_for(lambda _, line: "checkpoint committed" in line)
-    children = subprocess.run(
+    os.kill(workers_of(running)[victim], signal.SIGKILL)
+    end = running.wait()
+    assert end.code == ExitCode.PEER_LOST, end.events
+    assert "killed by signal 9" in end.last("failed")["error"]
+    # What the one that is left said of it, if it had the time.
+    assert all(e["exit_code"] == ExitCode.PEER_LOST for e in end.events if e["event"] == "failed"), end.events
+
+
+def workers_of(running: Running) -> list[int]:
+    """Process ids of the workers of a launcher, by rank."""
+    found = subprocess.run(
         ["pgrep", "-P", str(running.process.pid), "-f", "spawn_main"], capture_output=True, text=True, check=True
     )
-    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    end = running.wait()
-    assert end.code == ExitCode.PEER_LOST
-    assert "killed by signal 9" in end.last("failed")["error"]
+    return sorted(int(pid) for pid in found.stdout.split())
