@@ -71,7 +71,7 @@ def test_the_loss_follows_that_of_float32(both: tuple[Trainer, Trainer]) -> None
         assert measured.loss == pytest.approx(expected.loss, rel=0.02)
 
 
-def test_lora_a_moves(both: tuple[Trainer, Trainer], tmp_path: Path) -> None:
+def test_lora_a_moves(both: tuple[Trainer, Trainer]) -> None:
     # In bf16 a step of 2e-3 on a weight of 0.25 would be lost in rounding for most of them.
     _, half = both
     parts = load_components(half.settings)
