@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -186,6 +186,17 @@ def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
     plain.fit(Nothing())
     saving.fit(Nothing())
     assert distance(trained_state(saving), trained_state(plain)) < 1e-4
+
+
+def test_compiled_training_is_the_same_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Traced forwards and backwards, and run as traced: machines that only test have no C++ compiler for the last step.
+    compiled = UNet2DConditionModel.compile
+    monkeypatch.setattr(UNet2DConditionModel, "compile", lambda self: compiled(self, backend="aot_eager"))
+    plain, traced = trainer_for(settings_for()), trainer_for(settings_for(compile=True))
+    plain.fit(Nothing())
+    traced.fit(Nothing())
+    assert trained_state(traced).keys() == trained_state(plain).keys()
+    assert distance(trained_state(traced), trained_state(plain)) < 1e-4
 
 
 def test_training_stops_when_patience_is_at_its_end_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
