@@ -5,15 +5,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from service.artifacts.disk import disk_errors, sync_folder
-from service.artifacts.stores import TEMPORARY, NotFound, StoredObject, checked_key
+from service.artifacts.stores import TEMPORARY, NotFound, StoredObject, Unfinished, checked_key
 
 ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+TRIES = 5
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -63,12 +65,12 @@ class LocalStore:
         with disk_errors(folder, "ARTIFACTS_URI"):
             for file in _files_below(folder):
                 key = file.relative_to(self.root).as_posix()
-                if key.startswith(prefix):
+                if key.startswith(prefix) and not file.name.startswith(TEMPORARY):
                     try:
-                        size = file.stat().st_size
+                        status = file.stat()
                     except FileNotFoundError:
                         continue  # deleted since the folder was read, so it is not there
-                    yield StoredObject(key, size)
+                    yield StoredObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def delete(self, key: str) -> None:
         target = self.path(key)
@@ -78,6 +80,26 @@ class LocalStore:
                 sync_folder(target.parent)
             except ABSENT:
                 return
+            # An artifact that is gone leaves no empty folders, which people would take for one.
+            for folder in target.parents[: len(target.relative_to(self.root).parts) - 1]:
+                try:
+                    folder.rmdir()
+                except OSError:
+                    return  # not empty, or gone already
+
+    def unfinished(self, before: datetime) -> Iterator[Unfinished]:
+        with disk_errors(self.root, "ARTIFACTS_URI"):
+            for file in _files_below(self.root):
+                with suppress(FileNotFoundError):
+                    status = file.stat()
+                    touched = datetime.fromtimestamp(status.st_mtime, UTC)
+                    if file.name.startswith(TEMPORARY) and touched < before:
+                        name = file.relative_to(self.root).as_posix()
+                        yield Unfinished(name, name, touched, status.st_size)
+
+    def discard(self, write: Unfinished) -> None:
+        with disk_errors(self.root, "ARTIFACTS_URI"):
+            self.root.joinpath(write.name).unlink(missing_ok=True)
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[BinaryIO]:
@@ -93,9 +115,7 @@ class LocalStore:
     @contextmanager
     def _written(self, target: Path, data: bytes | Path) -> Iterator[Path]:
         """A complete, durable temporary file beside `target`, for the block to move into place."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
-        temporary = Path(name)
+        descriptor, temporary = _new_file_in(target.parent)
         try:
             with open(descriptor, "wb") as sink:
                 # mkstemp gives 0600; the next job may run as another user of the same volume.
@@ -122,8 +142,22 @@ def _files_below(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=fail):
         folders.sort()
         for name in sorted(names):
-            if not name.startswith(TEMPORARY):
-                yield Path(parent, name)
+            yield Path(parent, name)
+
+
+def _new_file_in(folder: Path) -> tuple[int, Path]:
+    """A temporary file, open for writing, in a folder that is made if need be."""
+    for remaining in reversed(range(TRIES)):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        except FileNotFoundError:
+            # Somebody deleted the last object of the folder, and with it the folder, at this very moment.
+            if remaining == 0:
+                raise
+        else:
+            return descriptor, Path(name)
+    raise AssertionError("unreachable")
 
 
 @cache

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import boto3
@@ -22,7 +23,7 @@ from service.artifacts.s3_errors import (
     explained,
     root_of,
 )
-from service.artifacts.stores import NotFound, StoredObject, checked_key
+from service.artifacts.stores import NotFound, StoredObject, Unfinished, checked_key
 from service.exits import StorageUnreachable
 
 ATTEMPTS = 5
@@ -99,7 +100,8 @@ class S3Store:
                 for entry in page.get("Contents", []):
                     # Consoles leave an empty object "folder/" behind for each folder that was made by hand.
                     if not entry["Key"].endswith("/"):
-                        yield StoredObject(entry["Key"].removeprefix(self._prefix), entry["Size"])
+                        key = entry["Key"].removeprefix(self._prefix)
+                        yield StoredObject(key, entry["Size"], entry["LastModified"])
             if empty:
                 # Some servers list a missing bucket as an empty one.
                 self._require_bucket()
@@ -111,6 +113,26 @@ class S3Store:
                 self._client.delete_object(Bucket=self.bucket, Key=full)
         except NotFound:
             return
+
+    def unfinished(self, before: datetime) -> Iterator[Unfinished]:
+        with self._explaining():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self._prefix
+            )
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    if upload["Initiated"] < before:
+                        key, name = upload["Key"], upload["UploadId"]
+                        parts = self._client.list_parts(Bucket=self.bucket, Key=key, UploadId=name).get("Parts", [])
+                        touched = max([upload["Initiated"], *(part["LastModified"] for part in parts)])
+                        if touched < before:
+                            size = sum(part["Size"] for part in parts)
+                            yield Unfinished(key.removeprefix(self._prefix), name, touched, size)
+
+    def discard(self, write: Unfinished) -> None:
+        full = self._full(write.key)
+        with self._explaining():
+            self._client.abort_multipart_upload(Bucket=self.bucket, Key=full, UploadId=write.name)
 
     def _full(self, key: str) -> str:
         return self._prefix + checked_key(key)

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import Protocol, runtime_checkable
 
 from service.exits import BadConfiguration, MissingInput
 
@@ -17,8 +19,25 @@ class NotFound(MissingInput):
     """The store answered, and there is nothing under this key."""
 
 
-class StoredObject(NamedTuple):
+LONG_AGO = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StoredObject:
+    """An object of a listing. `modified` is when it was last written, by the store's clock; it is not compared."""
+
     key: str
+    size: int
+    modified: datetime = field(default=LONG_AGO, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A write that has made nothing visible: a multipart upload, or a temporary file. `touched`: its last progress."""
+
+    key: str
+    name: str
+    touched: datetime
     size: int
 
 
@@ -55,6 +74,17 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Removes the object, if there is one."""
+
+
+@runtime_checkable
+class LeavesUnfinished(Protocol):
+    """What a store can do about the writes of killed writers, which no listing shows and which take up space."""
+
+    def unfinished(self, before: datetime) -> Iterator[Unfinished]:
+        """Unfinished writes that made no progress since `before`; none where the store cannot tell."""
+
+    def discard(self, write: Unfinished) -> None:
+        """Frees what an unfinished write holds. Does nothing when it is finished or gone by now."""
 
 
 def open_store(uri: str) -> ObjectStore:
