@@ -24,6 +24,9 @@ NOT_THERE = frozenset({"NoSuchKey", "404", "NotFound"})
 ALREADY_THERE = frozenset({"PreconditionFailed", "412"})
 CONFLICT = frozenset({"ConditionalRequestConflict", "409"})
 NO_CONDITIONS = frozenset({"NotImplemented", "501"})
+CANNOT = NO_CONDITIONS | {"MethodNotAllowed", "405"}
+NO_UPLOAD = frozenset({"NoSuchUpload"})
+DAMAGED_ON_THE_WAY = frozenset({"BadDigest", "InvalidDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"})
 
 REFUSALS = frozenset(
     {"401", "403", "AccessDenied", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
