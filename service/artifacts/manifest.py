@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,10 +14,16 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
 from service.artifacts.disk import disk_errors
+from service.artifacts.parallel import for_each
 from service.artifacts.stores import TEMPORARY, is_safe
 from service.exits import BadData, MissingInput
 
 MANIFEST_NAME = "MANIFEST.json"
+CLAIM = "WRITER-"
+BESIDE = "FILES-"
+OF_WRITERS = re.compile(rf"({CLAIM}|{BESIDE})[0-9a-f]{{16}}(/|$)")
+"""Names inside an artifact's folder that are its writers' own, see `publishing`; none of its files has one."""
+
 LIBRARIES = ("accelerate", "boto3", "datasets", "diffusers", "numpy", "peft", "pillow", "torch", "transformers")
 
 
@@ -47,6 +54,8 @@ class Manifest(BaseModel):
     kind: str = Field(min_length=1)
     version: str
     files: tuple[FileEntry, ...]
+    folder: str = ""
+    """Where below the artifact's path the files are: nearly always right there."""
     parents: list[str] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)
     code_version: str
@@ -59,13 +68,20 @@ class Manifest(BaseModel):
             raise ValueError("a file is listed twice")
         if MANIFEST_NAME in paths:
             raise ValueError("the manifest lists itself")
+        if self.folder not in ("", f"{BESIDE}{self.version}"):
+            raise ValueError(f"{self.folder!r} is no place for its files")
         if self.version != content_version(self.kind, self.files):
             raise ValueError(f"version {self.version!r} is not the hash of the listed files")
         return self
 
     def to_bytes(self) -> bytes:
         """The canonical form: sorted keys, indented, one newline at the end."""
-        return (json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
+        content = self.model_dump(mode="json", exclude=set() if self.folder else {"folder"})
+        return (json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
+
+    def name_of(self, file: FileEntry) -> str:
+        """The name below the artifact's path under which the store has a file."""
+        return f"{self.folder}/{file.path}" if self.folder else file.path
 
 
 def content_version(kind: str, files: Iterable[FileEntry]) -> str:
@@ -86,9 +102,11 @@ def describe(folder: Path, *, kind: str, parents: Sequence[str], settings: Mappi
         )
         paths = [path for path in paths if path != MANIFEST_NAME]
         for path in paths:
-            if not is_safe(path):
+            if not is_safe(path) or OF_WRITERS.match(path):
                 raise BadData(f"{folder} holds a file named {path!r}, which cannot be stored; rename it")
-        files = tuple(entry_of(folder, path) for path in paths)
+        entries: dict[str, FileEntry] = {}
+        for_each(lambda path: entries.update({path: entry_of(folder, path)}), paths, f"reading {folder.name}")
+        files = tuple(entries[path] for path in paths)
     if not files:
         raise BadData(f"{folder} is empty; there is nothing to publish as {kind}")
     return Manifest(

@@ -1,4 +1,21 @@
-"""Folders to artifacts and back: nothing is ever read half, and nothing half-written is ever visible."""
+"""Folders to artifacts and back: nothing is ever read half, and nothing half-written is ever visible.
+
+How a folder is published under a path, so that it holds whatever dies, and however many write at once:
+
+1. A manifest that is there already decides: it is ours, or we yield.
+2. A writer claims the path: it puts an object named after its content, WRITER-<version>, and then lists the path. When it
+   sees no other claim, its files go to <path>/<name>, where people look for them. When it sees one, another writer with other
+   content may be at work there, or may have died there; then its files go to <path>/FILES-<version>/<name>, which is nobody
+   else's. Of two writers whoever lists later sees both claims, so at most one content ever gets <path>/<name>. This needs no
+   conditional writes, only listings that show what has been put, which S3 and its like all give.
+3. The files are put, and a listing must show all of them with their sizes.
+4. The manifest is put last, if there is none, and says where the files are. From here on the artifact exists.
+5. The claim is deleted. Who claims after that finds the manifest when it lists, and yields.
+
+So a manifest always stands for files that nobody overwrites with others, also on a store without conditional writes, where
+of two manifests the later one may stay. What the writer that yields has put is swept by `retention`. A path that is the hash
+of its content, or an attempt's own, comes to the same without a claim.
+"""
 
 import hashlib
 import tempfile
@@ -13,12 +30,15 @@ from pydantic import ValidationError
 
 from service.artifacts.disk import disk_errors
 from service.artifacts.local_store import LocalStore
-from service.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest, describe, sha256_of
+from service.artifacts.manifest import BESIDE, CLAIM, MANIFEST_NAME, FileEntry, Manifest, describe, sha256_of
 from service.artifacts.parallel import for_each
 from service.artifacts.stores import TEMPORARY, NotFound, ObjectStore, checked_key
-from service.exits import BadConfiguration, BadData
+from service.exits import BadConfiguration, BadData, StorageUnreachable
 
 log = structlog.get_logger(__name__)
+
+READINGS = 3
+"""How often something must be read wrong to be called damaged."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +60,24 @@ def publish(
 ) -> Artifact:
     """Stores the files of a folder and makes them visible at once, under `path`.
 
-    When the same files are there already, nothing happens; when others are, the path is refused. Writers that may
-    bring different files at the same moment need paths of their own, such as one an attempt.
+    When the same files are there already, nothing happens. Others that were made of the same parents with the same
+    settings stay: they are another attempt's at the same thing. Any others are refused with BadConfiguration.
     """
+    checked_key(path)
     manifest = describe(folder, kind=kind, parents=parents, settings=settings or {})
-    return _publish(store, folder, path, manifest)
+    with suppress(NotFound):
+        return _standing(store, path, manifest)
+    claim = f"{CLAIM}{manifest.version}"
+    store.put(f"{path}/{claim}", manifest.version.encode())
+    seen = {entry.key.removeprefix(f"{path}/") for entry in store.list(f"{path}/")}
+    if MANIFEST_NAME in seen:
+        artifact = _standing(store, path, manifest)
+    else:
+        alone = not any(name.startswith(CLAIM) for name in seen - {claim})
+        place = "" if alone else f"{BESIDE}{manifest.version}"
+        artifact = _write(store, folder, path, manifest.model_copy(update={"folder": place}))
+    store.delete(f"{path}/{claim}")
+    return artifact
 
 
 def publish_version(
@@ -58,33 +91,44 @@ def publish_version(
 ) -> Artifact:
     """Publishes under `prefix/<version>`, where the version is the hash of the content."""
     manifest = describe(folder, kind=kind, parents=parents, settings=settings or {})
-    return _publish(store, folder, f"{prefix.rstrip('/')}/{manifest.version}", manifest)
+    path = checked_key(f"{prefix.rstrip('/')}/{manifest.version}")
+    with suppress(NotFound):
+        return _standing(store, path, manifest)
+    return _write(store, folder, path, manifest)
 
 
-def _publish(store: ObjectStore, folder: Path, path: str, manifest: Manifest) -> Artifact:
-    checked_key(path)
+def _write(store: ObjectStore, folder: Path, path: str, manifest: Manifest) -> Artifact:
+    """Puts the files, then the manifest. Returns what stands at the path in the end."""
+
+    def put(file: FileEntry) -> None:
+        store.put(f"{path}/{manifest.name_of(file)}", folder / file.path)
+
+    for_each(put, manifest.files, f"publishing {path}")
     try:
-        return _same(store, path, manifest)
-    except NotFound:
-        pass
-    for_each(lambda file: store.put(f"{path}/{file.path}", folder / file.path), manifest.files, f"publishing {path}")
+        _compare_sizes(store, path, manifest)
+    except BadData as error:
+        # Not the data's fault: the folder was changed or its files were deleted while they were published.
+        raise StorageUnreachable(f"what was just written is not there as it should be: {error}") from error
     # Manifest last: a reader that finds it may trust every file it lists. Written first, a crash here would publish
     # holes. And only if absent: of two writers the first one's manifest stands, and the other one yields.
-    store.put_if_absent(f"{path}/{MANIFEST_NAME}", manifest.to_bytes())
-    artifact = _same(store, path, manifest)
+    if not store.put_if_absent(f"{path}/{MANIFEST_NAME}", manifest.to_bytes()):
+        return _standing(store, path, manifest)
     log.info("published", path=path, kind=manifest.kind, version=manifest.version, files=len(manifest.files))
-    return artifact
+    return Artifact(path, manifest)
 
 
-def _same(store: ObjectStore, path: str, ours: Manifest) -> Artifact:
-    """The artifact at the path, which must have our content."""
+def _standing(store: ObjectStore, path: str, ours: Manifest) -> Artifact:
+    """The artifact at the path, when we may yield to it."""
     stored = read_manifest(store, path)
-    if stored.version != ours.version:
-        raise BadConfiguration(
-            f"{path} in {store.uri} already holds the {stored.kind} {stored.version}, which differs from this "
-            f"{ours.kind} {ours.version}; a published artifact never changes: choose another RUN_ID"
-        )
-    return Artifact(path, stored)
+    if stored.version == ours.version:
+        return Artifact(path, stored)
+    if ours.settings and (stored.kind, stored.parents, stored.settings) == (ours.kind, ours.parents, ours.settings):
+        log.warning("another attempt's stays", path=path, kind=stored.kind, version=stored.version, ours=ours.version)
+        return Artifact(path, stored)
+    raise BadConfiguration(
+        f"{path} in {store.uri} already holds the {stored.kind} {stored.version}, which differs from this "
+        f"{ours.kind} {ours.version}; a published artifact never changes: choose another RUN_ID"
+    )
 
 
 def read_manifest(store: ObjectStore, path: str) -> Manifest:
@@ -122,7 +166,7 @@ def list_artifacts(store: ObjectStore, prefix: str) -> list[str]:
 def verify(store: ObjectStore, path: str) -> Manifest:
     """Reads every byte of an artifact; BadData names the first file that is not what the manifest says."""
     manifest = read_manifest(store, path)
-    if isinstance(store, LocalStore):
+    if isinstance(store, LocalStore) and not manifest.folder:
         _verify_in_place(store, path, manifest)
         return manifest
     _compare_sizes(store, path, manifest)
@@ -130,7 +174,7 @@ def verify(store: ObjectStore, path: str) -> Manifest:
 
         def check(file: FileEntry) -> None:
             copy = Path(folder, hashlib.sha256(file.path.encode()).hexdigest())
-            _download(store, path, file, copy)
+            _download(store, path, manifest, file, copy)
             copy.unlink()
 
         for_each(check, manifest.files, f"verifying {path}")
@@ -144,7 +188,7 @@ def fetch(store: ObjectStore, path: str, work_dir: Path) -> Path:
     It is for reading only.
     """
     manifest = read_manifest(store, path)
-    if isinstance(store, LocalStore):
+    if isinstance(store, LocalStore) and not manifest.folder:
         folder = _verify_in_place(store, path, manifest)
         if not _strays(store, path, manifest):
             return folder
@@ -164,7 +208,7 @@ def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path)
 
         def download(file: FileEntry) -> None:
             (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
-            _download(store, path, file, copy / file.path)
+            _download(store, path, manifest, file, copy / file.path)
 
         for_each(download, manifest.files, f"fetching {path or store.uri}")
         (copy / MANIFEST_NAME).write_bytes(manifest.to_bytes())
@@ -202,13 +246,22 @@ def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Pa
     for_each(lambda file: _check(store, path, file, folder / file.path), manifest.files, f"verifying {path}")
 
 
-def _download(store: ObjectStore, path: str, file: FileEntry, target: Path) -> None:
-    try:
-        store.download(_key(path, file.path), target)
-    except NotFound as error:
-        raise _damaged(store, path, f"{file.path} is missing") from error
-    with disk_errors(target, "WORK_DIR"):
-        _check(store, path, file, target)
+def _download(store: ObjectStore, path: str, manifest: Manifest, file: FileEntry, target: Path) -> None:
+    for remaining in reversed(range(READINGS)):
+        try:
+            store.download(_key(path, manifest.name_of(file)), target)
+        except NotFound as error:
+            raise _damaged(store, path, f"{file.path} is missing") from error
+        try:
+            with disk_errors(target, "WORK_DIR"):
+                _check(store, path, file, target)
+        except BadData as error:
+            # Damaged on the way it is right at the next reading; only what is wrong each time is damaged in the store.
+            if remaining == 0:
+                raise
+            log.warning("read again", reason=str(error))
+        else:
+            return
 
 
 def _check(store: ObjectStore, path: str, file: FileEntry, copy: Path) -> None:
@@ -224,7 +277,7 @@ def _compare_sizes(store: ObjectStore, path: str, manifest: Manifest) -> None:
     """Finds missing and cut-off files by one listing, before gigabytes are downloaded for nothing."""
     sizes = {entry.key: entry.size for entry in store.list(_key(path, ""))}
     for file in manifest.files:
-        size = sizes.get(_key(path, file.path))
+        size = sizes.get(_key(path, manifest.name_of(file)))
         if size is None:
             raise _damaged(store, path, f"{file.path} is missing")
         if size != file.size:

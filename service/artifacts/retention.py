@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.artifacts.manifest import MANIFEST_NAME
+from service.artifacts.manifest import MANIFEST_NAME, OF_WRITERS
 from service.artifacts.parallel import for_each
 from service.artifacts.publishing import read_manifest
 from service.artifacts.runs import Run
@@ -41,6 +41,7 @@ ARTIFACT = re.compile(
 )
 """Folders of the layout that hold an artifact and nothing else."""
 
+OF_A_WRITER = re.compile(rf"(.+?)/{OF_WRITERS.pattern}")
 CHECKPOINT = re.compile(r"/checkpoints/step-(\d+)/[^/]+/")
 
 
@@ -104,13 +105,13 @@ def plan_retention(run: Run, keep: Keep, protected: Set[int], now: datetime) -> 
     for step, paths in sorted(damaged.items()):
         if step < oldest_of_last and step not in protected and not (keep.every and step % keep.every == 0):
             plan += [_whole_deletion(path, f"step {step} is damaged and no longer needed", objects) for path in paths]
-    return plan + _orphans(objects, now - ORPHANED_AFTER)
+    return plan + _left_behind(run.store, objects, now - ORPHANED_AFTER)
 
 
 def plan_sweep(store: ObjectStore, now: datetime) -> list[Deletion]:
     """What killed writers have left anywhere in the store: files that no manifest lists, and unfinished uploads."""
     before = now - ORPHANED_AFTER
-    plan = _orphans(list(store.list("")), before)
+    plan = _left_behind(store, list(store.list("")), before)
     if isinstance(store, LeavesUnfinished):
         plan += [
             Deletion(write.key, f"a write that was not finished; last progress {write.touched:%Y-%m-%d %H:%M} UTC", (),
@@ -137,8 +138,9 @@ def _still_to_go(store: ObjectStore, deletion: Deletion) -> Sequence[str]:
     """The keys of a deletion, without those that a writer has come back for."""
     if deletion.keys[0].endswith(f"/{MANIFEST_NAME}"):
         return deletion.keys
-    found = _orphans(list(store.list(f"{deletion.path}/")), deletion.touched + timedelta(microseconds=1))
-    still = {key for orphans in found for key in orphans.keys}
+    now = list(store.list(f"{deletion.path}/"))
+    found = _left_behind(store, now, deletion.touched + timedelta(microseconds=1))
+    still = {key for left in found for key in left.keys}
     if still_there := [key for key in deletion.keys if key not in still]:
         log.warning("left alone, because it was written to meanwhile", path=deletion.path, files=len(still_there))
     return [key for key in deletion.keys if key in still]
@@ -163,7 +165,7 @@ def _checkpoints(
         except BadData:
             damaged[step].append(path)
             continue
-        intact = all(sizes.get(f"{path}/{file.path}") == file.size for file in manifest.files)
+        intact = all(sizes.get(f"{path}/{manifest.name_of(file)}") == file.size for file in manifest.files)
         (whole if intact else damaged)[step].append(path)
     return whole, damaged
 
@@ -180,21 +182,43 @@ def _deletion(path: str, reason: str, entries: Sequence[StoredObject]) -> Deleti
     return Deletion(path, reason, keys, sum(entry.size for entry in entries), touched)
 
 
-def _orphans(objects: Sequence[StoredObject], before: datetime) -> list[Deletion]:
-    """Files in the folder of an artifact that belong to none, by folder, where nothing was written since `before`."""
+def _left_behind(store: ObjectStore, objects: Sequence[StoredObject], before: datetime) -> list[Deletion]:
+    """What belongs to no artifact, in folders of artifacts where none of it was written since `before`."""
     published = {entry.key.rpartition("/")[0] for entry in objects if entry.key.rpartition("/")[2] == MANIFEST_NAME}
-    folders: defaultdict[str, list[StoredObject]] = defaultdict(list)
+    orphans: defaultdict[str, list[StoredObject]] = defaultdict(list)
+    disputed = set()
     for entry in objects:
         match = ARTIFACT.match(entry.key)
         if match and not any(parent in published for parent in _parents(entry.key)):
-            folders[match[1]].append(entry)
+            orphans[match[1]].append(entry)
+        elif (match := OF_A_WRITER.match(entry.key)) and match[1] in published:
+            disputed.add(match[1])
     plan = []
-    for path, entries in sorted(folders.items()):
-        touched = max(entry.modified for entry in entries)
-        if touched < before:
+    for path, entries in sorted(orphans.items()):
+        if (touched := max(entry.modified for entry in entries)) < before:
             reason = f"files without a manifest; the last was written {touched:%Y-%m-%d %H:%M} UTC"
             plan.append(_deletion(path, reason, sorted(entries)))
+    for path in sorted(disputed):
+        entries = _of_those_who_yielded(store, path, objects)
+        if entries and max(entry.modified for entry in entries) < before:
+            plan.append(_deletion(path, "files of a writer that yielded to another", entries))
     return plan
+
+
+def _of_those_who_yielded(store: ObjectStore, path: str, objects: Sequence[StoredObject]) -> list[StoredObject]:
+    """Objects in the folder of an artifact that its manifest does not list, as far as writers of artifacts put them."""
+    try:
+        manifest = read_manifest(store, path)
+    except (NotFound, BadData):
+        return []
+    listed = {f"{path}/{manifest.name_of(file)}" for file in manifest.files} | {f"{path}/{MANIFEST_NAME}"}
+    return [
+        entry
+        for entry in sorted(objects)
+        if entry.key.startswith(f"{path}/")
+        and entry.key not in listed
+        and (manifest.folder or OF_A_WRITER.match(entry.key))
+    ]
 
 
 def _parents(key: str) -> Iterable[str]:

@@ -242,7 +242,7 @@ def test_only_finished_artifacts_are_listed(store: ObjectStore, folder: Path) ->
     assert list_artifacts(store, "") == ["runs/a/lora", "runs/ab/lora", "runs/b/lora"]
 
 
-@pytest.mark.parametrize("writes", range(len(FILES) + 1))
+@pytest.mark.parametrize("writes", range(len(FILES) + 2))
 def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_can_be_repeated(
     store: ObjectStore, folder: Path, tmp_path: Path, writes: int
 ) -> None:
@@ -280,7 +280,7 @@ def test_a_reader_during_a_publish_sees_nothing_or_everything(store: ObjectStore
 
     publish(Watched(store, 0), folder, kind="lora", path=PATH)
     look()
-    assert seen == [None] * (len(FILES) + 1) + [FILES]
+    assert seen == [None] * (len(FILES) + 2) + [FILES]  # a claim, the files, the manifest
 
 
 def test_concurrent_publishers_of_the_same_content_all_succeed(
