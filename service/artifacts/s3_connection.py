@@ -50,7 +50,8 @@ class Connection:
         self._bucket_seen = False
         self._lock = threading.Lock()
         with self.explaining():
-            self._session, self._client = _open()
+            self._session = botocore.session.get_session()
+            self._client = _client(self._session)
 
     def call(
         self, action: "Callable[[S3Client], Answer]", key: str = "", passing: frozenset[str] = frozenset()
@@ -88,9 +89,9 @@ class Connection:
             if self._client is not refused:
                 return True  # another thread has done it
             with suppress(*RAISED):
-                session, client = _open()
+                session = botocore.session.get_session()
                 if _credentials(session) != _credentials(self._session):
-                    self._session, self._client = session, client
+                    self._session, self._client = session, _client(session)
                     return True
         return False
 
@@ -127,12 +128,10 @@ def pause(number: int) -> None:
     time.sleep(random.random() * min(0.05 * 2**number, 20))
 
 
-def _open() -> "tuple[botocore.session.Session, S3Client]":
-    session = botocore.session.get_session()
+def _client(session: botocore.session.Session) -> "S3Client":
     # boto3 reads AWS_DEFAULT_REGION and its files; pods are given AWS_REGION; other servers take any.
     region = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
-    client = boto3.Session(botocore_session=session).client("s3", config=_configuration(session), region_name=region)
-    return session, client
+    return boto3.Session(botocore_session=session).client("s3", config=_configuration(session), region_name=region)
 
 
 def _configuration(session: botocore.session.Session) -> Config:
