@@ -10,11 +10,12 @@ export HF_HUB_OFFLINE ?= 1
 export BUILDAH_LAYERS ?= true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format image test-image benchmark lock readme clean
+.PHONY: help demo test soak lint format image test-image benchmark lock readme clean
 
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
 	@echo "make test        unit and integration tests"
+	@echo "make soak        the chain stopped and killed at 50 random moments; some 20 minutes"
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
 	@echo "make test-image  the built image and the Kubernetes manifests"
@@ -41,6 +42,9 @@ demo: $(VENV)/runtime
 
 test: $(VENV)/development
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/development
+	SDLORA_SOAK=50 $(BIN)/python -m pytest --timeout=7200 -s tests/integration/test_disturbed.py
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .

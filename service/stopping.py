@@ -6,25 +6,43 @@ is over; a person at a terminal sends SIGINT, and means at once by the second on
 
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
 from service.exits import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TOLD = "told to stop; what is finished is stored, start the job again to go on"
 
 Item = TypeVar("Item")
 
 _told_at: float | None = None
+_told_otherwise: Callable[[], bool] | None = None
 
 
 def listen() -> None:
-    """From now on the signals set the flag. To be called in the main thread, once a process."""
+    """From now on the signals set the flag. To be called in the main thread, once a process.
+
+    Signals that a launcher held back while this process was being started arrive now.
+    """
     global _told_at
     _told_at = None
     for number in SIGNALS:
         signal.signal(number, _remember)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def listen_to(told: Callable[[], bool]) -> None:
+    """From now on `told` counts like a signal. It is asked often, so it must answer at once."""
+    global _told_otherwise
+    _told_otherwise = told
+
+
+def deaf() -> None:
+    """From now on the signals end the process, as in any other: for one that has nothing left to save."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _remember(number: int, _: FrameType | None) -> None:
@@ -36,6 +54,9 @@ def _remember(number: int, _: FrameType | None) -> None:
 
 
 def requested() -> bool:
+    global _told_at
+    if _told_at is None and _told_otherwise is not None and _told_otherwise():
+        _told_at = time.monotonic()
     return _told_at is not None
 
 
@@ -47,7 +68,7 @@ def seconds_since() -> float:
 def check() -> None:
     """Raises Stopped when the process was told to stop: to be called where nothing is half done."""
     if requested():
-        raise Stopped("told to stop; what is finished is stored, start the job again to go on")
+        raise Stopped(TOLD)
 
 
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:

@@ -1,6 +1,8 @@
 """A run: the jobs that share a RUN_ID, and what they leave for each other."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from service.artifacts.stores import NotFound, ObjectStore, checked_key
 from service.exits import BadData, MissingInput
@@ -20,8 +22,7 @@ class Run:
 
     def remember_dataset(self, dataset_path: str) -> None:
         """Notes which data set the later jobs of the run work with."""
-        note = json.dumps({"dataset": checked_key(dataset_path)}, indent=2) + "\n"
-        self.store.put(self.path("dataset.json"), note.encode())
+        self.note("dataset.json", {"dataset": checked_key(dataset_path)})
 
     def dataset(self) -> str:
         """The path of the run's data set."""
@@ -36,3 +37,7 @@ class Run:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise BadData(f"{self.store.uri}/{key} does not name a data set; run data-prep again") from error
+
+    def note(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Keeps facts under `name`, such as config.json, in place of what was there."""
+        self.store.put(self.path(name), (json.dumps(dict(facts), indent=2, ensure_ascii=False) + "\n").encode())

@@ -2,9 +2,8 @@
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,43 @@ import structlog
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from diffusers import DDPMScheduler
 
+from service import stopping
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
 from service.artifacts.scratch import scratch_folder
 from service.artifacts.stores import open_store
-from service.diffusion.components import load_components
+from service.diffusion.components import Components, load_components
 from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.lora import add_lora, assert_alive, assert_effect
 from service.diffusion.lora_files import save_lora
+from service.exits import BadConfiguration, Stopped
 from service.logs import configure_logs, guarded
 from service.settings.train import TrainSettings
-from service.training.checkpoints import check_identity, commit, identity, newest_valid
+from service.training.agreement import Agreement, Pause
+from service.training.attempts import begin_attempt
+from service.training.checkpoints import agreed_newest, check_identity, identity
 from service.training.curves import draw_curves
-from service.training.launcher import exit_with, gpu_count, is_worker, planned_workers, run_workers
-from service.training.loading import Prompts, encode_dataset
+from service.training.launcher import Line, exit_with, gpu_count, is_worker, planned_workers, run_workers
+from service.training.loading import encode_dataset
 from service.training.model_card import CARD_NAME, training_facts, write_card
+from service.training.on_the_way import OnTheWay, committing
 from service.training.peers import lost_peers_told
-from service.training.pictures import sample_grid, sample_prompts
+from service.training.pictures import sample_prompts
 from service.training.progress import Measurement, ratio_of
+from service.training.status import Status
 from service.training.trackers import publish_tracked, start_tracking
 from service.training.trainer import Trainer
+from service.training.uploads import Uploads
+from service.training.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
 METRICS_NAME = "metrics.jsonl"
 CURVES_NAME = "curves.png"
-SAMPLES_NAME = "samples.png"
 
 
 def train(settings: TrainSettings) -> str:
@@ -61,107 +68,130 @@ def train(settings: TrainSettings) -> str:
     return run.path("lora")
 
 
-def work(settings: TrainSettings) -> None:
+def work(settings: TrainSettings, line: Line) -> None:
     """What a worker process does: the same job, with a rank."""
     rank = int(os.environ["RANK"])
     configure_logs(settings.log_format, quiet=rank > 0, job="train", run_id=settings.run_id, rank=rank)
+    stopping.listen_to(line.stop_requested)
+    stopping.listen()
+    line.begin()
     exit_with(guarded(lambda: train(settings)))
 
 
 def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
     """The part of this process, which is all of it when there is one."""
     accelerator = new_accelerator(settings)
-    dataset = fetch(run.store, dataset_path, settings.work_dir)
-    images, validation = read_split(dataset, "train"), read_split(dataset, "validation")[: settings.validation_images]
-    shown = sample_prompts(settings, [image.caption for image in validation])
-
-    parts = load_components(settings)
-    samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, accelerator, settings)
-    unet, scheduler = parts.unet, parts.scheduler
-    text_encoder = parts.text_encoder if settings.text_encoder else None
-    del parts  # the autoencoder and the text encoder have said all they have to say
-
-    # The start of the LoRA is random too: from the seed alone, whatever ran before in this process.
-    torch.manual_seed(settings.seed)
-    if accelerator.mixed_precision != "no":
-        unet.to(dtype=precision(accelerator))
-    add_lora(unet, settings, text_encoder)
-    trainer = Trainer(accelerator, Denoiser(unet, text_encoder), scheduler, samples, held_out, settings)
-    checkpoint = newest_valid(run, recipe, settings.work_dir)
-    if checkpoint is not None:
-        trainer.resume(checkpoint)
-
-    start_tracking(accelerator, settings)
-    with scratch_folder(settings.work_dir) as folder:
-        on_the_way = OnTheWay(run, folder, recipe, trainer, prompts, shown)
-        progress = trainer.fit(on_the_way)
-        result = trainer.install_result()
-        assert_alive(trainer.lora())
+    with ExitStack() as running:
+        watchdog = running.enter_context(Watchdog(settings.stall_seconds))
+        agreement = Agreement(accelerator, settings.peer_timeout, watchdog.heard)
+        checkpoint = agreed_newest(run, recipe, settings.work_dir, accelerator)
+        status = Status(run, settings)
         if accelerator.is_main_process:
-            with accelerator.autocast():
-                assert_effect(unet, one_input(trainer.plain, held_out, accelerator.device))
-            write_lora(folder / "lora", trainer, result, on_the_way, images)
-            parents = [dataset_path]
-            publish(run.store, folder / "lora", kind="lora", path=run.path("lora"), parents=parents, settings=recipe)
-            ratio = round(ratio_of(result, progress.measurements[0]), 4)
-            log.info(
-                "LoRA published", lora=run.path("lora"), steps=progress.step, of_step=result.step, held_out_ratio=ratio
-            )
+            step = checkpoint.step if checkpoint else 0
+            status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
+            run.note("config.json", settings.public())
+            running.enter_context(status)
+
+        dataset = fetch(run.store, dataset_path, settings.work_dir)
+        agreement.check()
+        images, validation = (
+            read_split(dataset, "train"),
+            read_split(dataset, "validation")[: settings.validation_images],
+        )
+        shown = sample_prompts(settings, [image.caption for image in validation])
+        parts = load_components(settings)
+        agreement.check()
+        status.enter("encoding")
+        samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, agreement, settings)
+        denoiser, scheduler = with_lora(parts, accelerator, settings)
+        del parts  # the autoencoder and the text encoder have said all they have to say
+
+        trainer = Trainer(accelerator, denoiser, scheduler, samples, held_out, settings)
+        status.progress = trainer.progress
+        if checkpoint is not None:
+            trainer.resume(checkpoint.folder)
+            status.committed(checkpoint.step, checkpoint.path)
+        start_tracking(accelerator, settings)
+        folder = running.enter_context(scratch_folder(settings.work_dir))
+        uploads = running.enter_context(
+            Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads)
+        )
+        on_the_way = OnTheWay(run, folder, recipe, trainer, prompts, shown, agreement, uploads, status)
+        fit(trainer, on_the_way)
+        status.enter("publishing")
+        publish_lora(on_the_way, dataset_path, images)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     if accelerator.is_main_process:
         publish_tracked(run, settings)
 
 
-@dataclass(frozen=True)
-class OnTheWay:
-    """What happens between the first step and the last: checkpoints, and pictures."""
+def with_lora(parts: Components, accelerator: Accelerator, settings: TrainSettings) -> tuple[Denoiser, DDPMScheduler]:
+    """What is trained: the frozen U-Net in its precision, and the LoRA at its start."""
+    text_encoder = parts.text_encoder if settings.text_encoder else None
+    # The start of the LoRA is random too: from the seed alone, whatever ran before in this process.
+    torch.manual_seed(settings.seed)
+    if accelerator.mixed_precision != "no":
+        parts.unet.to(dtype=precision(accelerator))
+    add_lora(parts.unet, settings, text_encoder)
+    return Denoiser(parts.unet, text_encoder), parts.scheduler
 
-    run: Run
-    folder: Path
-    recipe: dict[str, Any]
-    trainer: Trainer
-    prompts: Prompts
-    shown: Sequence[str]
 
-    def checkpoint(self, step: int) -> None:
-        local = self.folder / f"step-{step}"
-        self.trainer.save(local)
-        if self.trainer.accelerator.is_main_process:
-            commit(self.run, local, step, self.recipe)
-        shutil.rmtree(local, ignore_errors=True)
+def fit(trainer: Trainer, on_the_way: OnTheWay) -> None:
+    """All the steps, and the last checkpoint committed, whether it is of the last step or of the one where we stop."""
+    on_the_way.status.enter("training")
+    try:
+        trainer.fit(on_the_way)
+    except Stopped:
+        on_the_way.wait_for_uploads()
+        raise
+    on_the_way.wait_for_uploads()
 
-    def sample(self, step: int) -> None:
-        path = self.run.path(f"samples/step-{step:08d}")
-        # Another attempt may have drawn them; on a GPU ours would differ in a pixel, and what is published stays.
-        if self.trainer.accelerator.is_main_process and self.shown and not exists(self.run.store, path):
-            local = self.folder / f"samples-{step}"
-            self.draw(local)
-            publish(self.run.store, local, kind="samples", path=path, settings=self.recipe)
-            shutil.rmtree(local)
 
-    def draw(self, folder: Path) -> None:
-        """Pictures of the base and of the LoRA as the model has it now."""
-        folder.mkdir(parents=True, exist_ok=True)
-        trainer = self.trainer
-        with trainer.accelerator.autocast():
-            grid = sample_grid(trainer.plain, trainer.noise, self.prompts, self.shown, trainer.settings)
-        grid.save(folder / SAMPLES_NAME)
+def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[CaptionedImage]) -> None:
+    """Puts the result into the model, makes sure that it is one, and publishes it."""
+    run, trainer, recipe = on_the_way.run, on_the_way.trainer, on_the_way.recipe
+    accelerator, progress = trainer.accelerator, trainer.progress
+    result = trainer.install_result()
+    assert_alive(trainer.lora())
+
+    def publish_it(between: Pause) -> None:
+        with accelerator.autocast():
+            assert_effect(trainer.plain.unet, one_input(trainer.plain, trainer.held_out, accelerator.device))
+        folder = on_the_way.folder / "lora"
+        write_lora(folder, result, on_the_way, images, between)
+        try:
+            artifact = publish(
+                run.store, folder, kind="lora", path=run.path("lora"), parents=[dataset_path], settings=recipe
+            )
+        except BadConfiguration:
+            # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
+            if not is_complete(run, recipe):
+                raise
+            log.info("already complete", lora=run.path("lora"))
+            return
+        ratio = round(ratio_of(result, progress.measurements[0]), 4)
+        facts = {"lora": artifact.path, "steps": progress.step, "of_step": result.step, "held_out_ratio": ratio}
+        run.note("COMPLETE.json", {**facts, "version": artifact.manifest.version})
+        log.info("LoRA published", **facts)
+
+    on_the_way.agreement.led(publish_it)
 
 
 def write_lora(
-    folder: Path, trainer: Trainer, result: Measurement, on_the_way: OnTheWay, images: Sequence[CaptionedImage]
+    folder: Path, result: Measurement, on_the_way: OnTheWay, images: Sequence[CaptionedImage], between: Pause
 ) -> None:
     """The folder that is published: weights in two forms, model card, curves, pictures."""
     folder.mkdir()
-    plain, progress, recipe = trainer.plain, trainer.progress, on_the_way.recipe
+    trainer, recipe = on_the_way.trainer, on_the_way.recipe
+    plain, progress = trainer.plain, trainer.progress
     facts = training_facts(recipe, len(images), result.step, trainer.noise.config["prediction_type"])
     save_lora(folder, plain.unet, plain.text_encoder, facts)
     with (folder / METRICS_NAME).open("w") as lines:
         lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
     draw_curves(progress, folder / CURVES_NAME)
     if on_the_way.shown:
-        on_the_way.draw(folder)
+        on_the_way.draw(folder, between)
     write_card(
         folder / CARD_NAME,
         name=on_the_way.run.run_id,

@@ -194,6 +194,16 @@ class TrainSettings(ModelSettings):
         "final", description="Publishes the LoRA of the last step, or that of the best held-out loss."
     )
     checkpoint_every: int = Field(5_000, gt=0, description="Steps between two checkpoints.")
+    keep_last: int = Field(
+        3, ge=2, description="So many of the newest checkpoints stay, and that of the best step; others are deleted."
+    )
+    keep_every: int = Field(0, ge=0, description="Checkpoints at multiples of so many steps stay as well; 0: none.")
+    failed_uploads: int = Field(
+        3, gt=0, description="Checkpoints in a row that may fail to reach the store before training gives up."
+    )
+    fruitless_attempts: int = Field(
+        5, gt=0, description="Attempts in a row that may commit no checkpoint before the run is no longer tried."
+    )
     log_every: int = Field(
         10, gt=0, description="Steps between two points of the curves; the device is asked only then."
     )
@@ -235,6 +245,16 @@ class TrainSettings(ModelSettings):
         description="Where the machines meet, host:port of the first one; without it, MASTER_ADDR and MASTER_PORT.",
     )
     peer_timeout: int = Field(600, gt=0, description="Seconds that a process waits for the others before it gives up.")
+    grace_seconds: int = Field(
+        120,
+        gt=0,
+        description="Seconds between being told to stop and being killed (terminationGracePeriodSeconds); a stop that "
+        "takes most of them is warned about.",
+    )
+    stall_seconds: int = Field(
+        1800, ge=0, description="Seconds without a finished step, or part of other work, after which it ends; 0: never."
+    )
+    status_seconds: float = Field(15, gt=0, description="Seconds between two writings of the run's status.json.")
 
     @model_validator(mode="before")
     @classmethod

@@ -3,13 +3,17 @@
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
 from service.artifacts.runs import Run
+from service.artifacts.stores import NotFound
 from service.exits import BadConfiguration, BadData
 from service.settings.train import TrainSettings
 
@@ -19,8 +23,12 @@ log = structlog.get_logger(__name__)
 # an operator may turn it between two attempts.
 MAY_DIFFER = {
     "checkpoint_every", "log_every", "sample_every", "tracker", "gradient_accumulation_steps", "gradient_checkpointing",
-    "compile", "cache_on_device", "processes", "nodes", "node_rank", "rendezvous", "peer_timeout",
+    "compile", "cache_on_device", "processes", "nodes", "node_rank", "rendezvous", "peer_timeout", "keep_last", "keep_every",
+    "failed_uploads", "fruitless_attempts", "grace_seconds", "stall_seconds", "status_seconds",
 }  # fmt: skip
+
+
+PATH = re.compile(r"/step-(\d+)/[^/]+$")
 
 
 def identity(settings: TrainSettings, dataset: str) -> dict[str, Any]:
@@ -36,11 +44,21 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], where: s
         raise BadConfiguration(f"{where} was made with other settings: {told}; choose another RUN_ID or set them back")
 
 
-def commit(run: Run, folder: Path, step: int, settings: Mapping[str, Any]) -> None:
-    """Publishes the checkpoint in `folder`. Its path is the attempt's own, so two writers never touch one file."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: where it is in the store, its local folder, and the step that it is of."""
+
+    path: str
+    folder: Path
+    step: int
+
+
+def commit(run: Run, folder: Path, step: int, settings: Mapping[str, Any]) -> str:
+    """Publishes the checkpoint in `folder`; returns its path, which no other has: two writers never touch one file."""
     path = run.path(f"checkpoints/step-{step:08d}/{uuid.uuid4().hex[:12]}")
     publish(run.store, folder, kind="checkpoint", path=path, settings=settings)
     log.info("checkpoint committed", step=step, path=path)
+    return path
 
 
 def newest_valid(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Path | None:
@@ -49,24 +67,49 @@ def newest_valid(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Path 
     A damaged one is named and passed over. Raises BadData when all are damaged: starting at 0 again would hide a loss;
     BadConfiguration when the checkpoint belongs to other settings.
     """
+    found = newest(run, settings, work_dir)
+    return found.folder if found else None
+
+
+def agreed_newest(run: Run, settings: Mapping[str, Any], work_dir: Path, accelerator: Accelerator) -> Checkpoint | None:
+    """The newest valid checkpoint, the same for all processes: another attempt may commit one while they look."""
+    found = newest(run, settings, work_dir) if accelerator.is_main_process else None
+    chosen = [found.path if found else ""]
+    broadcast_object_list(chosen)
+    if accelerator.is_main_process or not chosen[0]:
+        return found
+    return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), step_of(chosen[0]))
+
+
+def newest(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint | None:
     candidates = newest_first(list_artifacts(run.store, run.path("checkpoints")))
+    damaged = []
     for path in candidates:
         try:
             manifest = read_manifest(run.store, path)
             folder = fetch(run.store, path, work_dir)
         except BadData as error:
             log.warning("checkpoint set aside", path=path, reason=str(error))
+            damaged.append(path)
             continue
+        except NotFound:
+            continue  # deleted since the listing
         check_identity(manifest.settings, settings, path)
-        return folder
-    if candidates:
+        return Checkpoint(path, folder, step_of(path))
+    if damaged:
         raise BadData(
-            f"none of the {len(candidates)} checkpoints of {run.path('checkpoints')} is intact; see the warnings"
+            f"none of the {len(damaged)} checkpoints of {run.path('checkpoints')} is intact; see the warnings"
         )
     return None
 
 
 def newest_first(paths: Sequence[str]) -> list[str]:
     """Orders paths …/step-00000500/<attempt> by step, the newest first; anything else is left out."""
-    steps = {path: int(match[1]) for path in paths if (match := re.search(r"/step-(\d+)/[^/]+$", path))}
+    steps = {path: int(match[1]) for path in paths if (match := PATH.search(path))}
     return sorted(steps, key=lambda path: (-steps[path], path))
+
+
+def step_of(path: str) -> int:
+    match = PATH.search(path)
+    assert match is not None, path
+    return int(match[1])

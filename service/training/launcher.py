@@ -1,10 +1,14 @@
 """One process a GPU, and several machines: `sdlora train` starts its own workers through torch's elastic agent."""
 
 import os
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +18,8 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from service.exits import BadConfiguration, ExitCode, PeerLost, WorkerFailed
+from service import stopping
+from service.exits import BadConfiguration, ExitCode, PeerLost, Stopped, WorkerFailed
 from service.settings.train import TrainSettings
 
 log = structlog.get_logger(__name__)
@@ -23,6 +28,10 @@ log = structlog.get_logger(__name__)
 CONSEQUENCES = (ExitCode.BUG, ExitCode.PEER_LOST)
 LINGER = 5.0
 """Seconds that a worker with such a code waits before it ends."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks of the launcher for a stop."""
+MEETING_SHARE = 0.75
+"""Of the grace time: so long a launcher that is told to stop waits for workers that have not begun."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,36 @@ def is_worker(environment: Mapping[str, str]) -> bool:
     return "LOCAL_RANK" in environment and "WORLD_SIZE" in environment
 
 
-def run_workers(work: Callable[[TrainSettings], None], settings: TrainSettings, workers: Workers) -> None:
-    """Runs `work(settings)` in every process and waits for all of them.
+class Line:
+    """What the launcher and its workers tell each other, in shared memory: without a lock, which a killed one would keep."""
 
-    Raises WorkerFailed with the exit code of the worker that failed for a reason of its own, PeerLost for one that was
-    killed.
+    def __init__(self) -> None:
+        context = torch.multiprocessing.get_context("spawn")
+        self._stop = context.RawValue("b", 0)
+        self._begun = context.RawValue("b", 0)
+
+    def stop(self) -> None:
+        self._stop.value = 1
+
+    def stop_requested(self) -> bool:
+        return bool(self._stop.value)
+
+    def begin(self) -> None:
+        """A worker is at work."""
+        self._begun.value = 1
+
+    def has_begun(self) -> bool:
+        return bool(self._begun.value)
+
+
+Work = Callable[[TrainSettings, Line], None]
+
+
+def run_workers(work: Work, settings: TrainSettings, workers: Workers) -> None:
+    """Runs `work(settings, line)` in every process and waits for all of them.
+
+    Raises WorkerFailed with the exit code of the worker that failed for a reason of its own, Stopped when they stopped
+    because they were told to, PeerLost for one that was killed.
     """
     config = LaunchConfig(
         min_nodes=workers.nodes,
@@ -81,12 +115,19 @@ def run_workers(work: Callable[[TrainSettings], None], settings: TrainSettings, 
         local_addr=None if workers.endpoint else "127.0.0.1",
         logs_specs=DefaultLogsSpecs(),
         start_method="spawn",
+        # SIGTERM and SIGINT are left to us: the agent would kill workers that save for longer than it waits, and it
+        # would not tell how they ended.
+        signals_to_handle="SIGHUP,SIGQUIT",
     )
     log.info("workers started", processes=workers.processes, nodes=workers.nodes, node_rank=workers.node_rank)
+    line = Line()
     try:
-        elastic_launch(config, work)(settings)
+        with passing_stop_on(line, settings.grace_seconds):
+            elastic_launch(config, work)(settings, line)
     except ChildFailedError as error:
         rank, failure = root_cause(error.failures)
+        if failure.exitcode == ExitCode.STOPPED:
+            raise Stopped("told to stop; the workers have saved their work, start the job again to go on") from error
         if failure.exitcode < 0:
             raise PeerLost(
                 f"worker {rank} was killed by signal {-failure.exitcode}; start the job again, it goes on from its last "
@@ -94,6 +135,36 @@ def run_workers(work: Callable[[TrainSettings], None], settings: TrainSettings, 
             ) from error
         code = ExitCode(failure.exitcode) if failure.exitcode in set(ExitCode) else ExitCode.BUG
         raise WorkerFailed(f"worker {rank} ended with exit code {failure.exitcode}, see its own line", code) from error
+
+
+@contextmanager
+def passing_stop_on(line: Line, grace: int) -> Iterator[None]:
+    """Tells the workers to stop as soon as this process is told to.
+
+    While the block starts them the signals are held back in its thread, and so in theirs, until they can listen: one
+    that reaches the whole process group must not end a worker that is still loading its libraries.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(LOOK_EVERY):
+            if stopping.requested():
+                line.stop()
+                # Nobody may ever have come to the meeting place: there is no end to wait for, and nothing to save.
+                if not ended.wait(MEETING_SHARE * grace) and not line.has_begun():
+                    log.warning("stopped before any worker had begun", exit_code=int(ExitCode.STOPPED))
+                    os._exit(ExitCode.STOPPED)
+                return
+
+    watcher = threading.Thread(target=copy_context().run, args=(watch,), name="stop", daemon=True)
+    watcher.start()  # it takes the signals; their handler runs in the main thread all the same
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        ended.set()
+        watcher.join()
 
 
 def root_cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, Any]:
@@ -125,6 +196,7 @@ def exit_with(code: ExitCode) -> None:
     a few times a second, and then ends the others.
     """
     if code in CONSEQUENCES:
+        stopping.deaf()
         time.sleep(LINGER)
     if code != ExitCode.DONE:
         sys.stderr.flush()

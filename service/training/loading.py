@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from service.artifacts.stores import ObjectStore
@@ -13,6 +12,7 @@ from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage
 from service.diffusion.prompts import tokenize_prompt
 from service.settings.train import TrainSettings
+from service.training.agreement import Agreement
 from service.training.encoding import (
     Viewed,
     cache_latents,
@@ -44,17 +44,18 @@ def encode_dataset(
     also: Sequence[str],
     parts: Components,
     store: ObjectStore,
-    accelerator: Accelerator,
+    agreement: Agreement,
     settings: TrainSettings,
 ) -> tuple[EncodedDataset, HeldOut, Prompts]:
     """Encodes what no run has encoded before; gives the samples, the held-out set, and the prompts `also` and "".
 
-    Raises BadData for an image that cannot be read, or whose latents are not finite.
+    Raises Stopped when told to stop, with all kept that was encoded until then; BadData for an
+    image that cannot be read, or whose latents are not finite.
     """
     views = list(viewed_training_images(train, settings))
     held_out = viewed_held_out(validation, settings.resolution)
     latents = latent_cache(store, parts.vae, settings.work_dir)
-    cache_latents(latents, [view for of_image in views for view in of_image] + held_out, parts.vae, accelerator)
+    cache_latents(latents, [view for of_image in views for view in of_image] + held_out, parts.vae, agreement)
 
     captions = [image.caption for image in train]
     prompts = [*captions, *(image.caption for image in validation), *also, ""]
@@ -64,12 +65,12 @@ def encode_dataset(
         conditions = {prompt_key(p): {"condition": t} for p, t in zip(dict.fromkeys(prompts), tokens, strict=True)}
     else:
         states = prompt_cache(store, parts.text_encoder, settings.work_dir)
-        cache_prompts(states, prompts, parts.tokenizer, parts.text_encoder, accelerator)
+        cache_prompts(states, prompts, parts.tokenizer, parts.text_encoder, agreement)
         conditions = states
 
     latent_keys = [[view.key for view in of_image] for of_image in views]
     condition_keys = [prompt_key(caption) for caption in [*captions, ""]]
-    policy, device = settings.cache_on_device, accelerator.device
+    policy, device = settings.cache_on_device, agreement.accelerator.device
     samples = EncodedDataset(
         names=[image.name for image in train],
         latents_of=on_device(latents, [key for keys in latent_keys for key in keys], device, policy),

@@ -11,6 +11,7 @@ from service.diffusion.components import load_vae
 from service.diffusion.denoiser import Denoiser
 from service.diffusion.grid import comparison_grid
 from service.settings.train import TrainSettings
+from service.training.agreement import Pause
 from service.training.loading import Prompts
 
 
@@ -23,9 +24,17 @@ def sample_prompts(settings: TrainSettings, captions: Sequence[str]) -> list[str
 
 @torch.no_grad()
 def sample_grid(
-    denoiser: Denoiser, scheduler: DDPMScheduler, prompts: Prompts, shown: Sequence[str], settings: TrainSettings
+    denoiser: Denoiser,
+    scheduler: DDPMScheduler,
+    prompts: Prompts,
+    shown: Sequence[str],
+    settings: TrainSettings,
+    between: Pause = lambda: None,
 ) -> Image.Image:
-    """The base model's pictures over the LoRA's, of the same prompts and seeds. The autoencoder comes back for them only."""
+    """The base model's pictures over the LoRA's, of the same prompts and seeds. The autoencoder comes back for them only.
+
+    `between` is called after each denoising step, and may raise to end it.
+    """
     device = next(denoiser.parameters()).device
     pipeline = StableDiffusionPipeline(
         vae=load_vae(settings).to(device),
@@ -41,11 +50,11 @@ def sample_grid(
     models = [model for model in (denoiser.unet, denoiser.text_encoder) if model is not None]
     training = denoiser.training
     denoiser.eval()
-    styled = [draw_sample(pipeline, denoiser, prompts, prompt, settings) for prompt in shown]
+    styled = [draw_sample(pipeline, denoiser, prompts, prompt, settings, between) for prompt in shown]
     for model in models:
         model.disable_adapters()
     try:
-        base = [draw_sample(pipeline, denoiser, prompts, prompt, settings) for prompt in shown]
+        base = [draw_sample(pipeline, denoiser, prompts, prompt, settings, between) for prompt in shown]
     finally:
         for model in models:
             model.enable_adapters()
@@ -54,9 +63,18 @@ def sample_grid(
 
 
 def draw_sample(
-    pipeline: StableDiffusionPipeline, denoiser: Denoiser, prompts: Prompts, prompt: str, settings: TrainSettings
+    pipeline: StableDiffusionPipeline,
+    denoiser: Denoiser,
+    prompts: Prompts,
+    prompt: str,
+    settings: TrainSettings,
+    between: Pause,
 ) -> Image.Image:
     device = pipeline.vae.device
+
+    def after_step(_: object, __: int, ___: object, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        between()
+        return tensors
 
     def states_of(text: str) -> Tensor:
         condition = prompts[text].to(device)
@@ -71,6 +89,7 @@ def draw_sample(
         height=settings.resolution,
         width=settings.resolution,
         output_type="latent",
+        callback_on_step_end=after_step,
     ).images
     # The autoencoder stays in float32, whatever the U-Net's precision is.
     decoded = pipeline.vae.decode(latents.float() / pipeline.vae.config["scaling_factor"]).sample

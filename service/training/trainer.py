@@ -18,7 +18,7 @@ from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut, held_out_losses
 from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lora_parameters, lora_state
 from service.diffusion.objective import denoising_loss, min_snr_weights
-from service.exits import BadConfiguration, Diverged
+from service.exits import BadConfiguration, Diverged, Stopped
 from service.logs import progress
 from service.settings.train import TrainSettings
 from service.training.optimizers import new_optimizer, new_schedule
@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 LORA_FILE = "lora.safetensors"
 BEST_FILE = "best.safetensors"
 
+Recent = tuple[int, Tensor, Tensor]
+"""A step, the losses of its samples and the norm of its gradient, still on the device."""
+
 
 class Occasions(Protocol):
     """What the job does on the way."""
@@ -40,6 +43,9 @@ class Occasions(Protocol):
 
     def sample(self, step: int) -> None:
         """Pictures are due; the LoRA in the model is the one to show."""
+
+    def between(self) -> None:
+        """A step, or a part of a measurement, is done. Raises Stopped, in all processes, to end the training here."""
 
 
 class Trainer:
@@ -67,6 +73,7 @@ class Trainer:
         self.held_out = held_out
         self.settings = settings
         self.progress = Progress()
+        self.saved = 0  # the step of the newest checkpoint
         self.best_state: dict[str, Tensor] = {}
         self.parameters = lora_parameters(denoiser)
         if accelerator.mixed_precision != "no":
@@ -87,12 +94,30 @@ class Trainer:
     def fit(self, occasions: Occasions) -> Progress:
         """Trains to the last step, or until patience is at its end; a checkpoint comes last.
 
-        Raises Diverged, naming the images, at a loss that is not finite.
+        Raises Stopped, after a checkpoint of all that was done, when it is to end; Diverged, naming the images, at a loss
+        that is not finite.
         """
+        recent: list[Recent] = []
+        try:
+            self.catch_up(occasions)
+            self.train(occasions, recent)
+        except Stopped:
+            if recent:
+                self.record(recent)
+            self.save_unless_saved(occasions)
+            raise
+        return self.progress
+
+    def catch_up(self, occasions: Occasions) -> None:
+        """What was due at the step that is reached, and did not come about: before the first step, or after a stop."""
+        measured = [measurement.step for measurement in self.progress.measurements]
+        if self.measurement_is_due() and self.progress.step not in measured:
+            self.measure_held_out(occasions)
+        self.sample_if_due(occasions)
+
+    def train(self, occasions: Occasions, recent: list[Recent]) -> None:
+        """The steps that are left. `recent` holds those since the last point of the curves."""
         settings = self.settings
-        if self.progress.step == 0:
-            self.measure_held_out()
-        recent: list[tuple[int, Tensor, Tensor]] = []
         self.denoiser.train()
         for step in progress(
             range(self.progress.step, settings.max_steps), "training", settings.max_steps - self.progress.step
@@ -101,20 +126,31 @@ class Trainer:
                 break
             recent.append((step, *self.take_step(step)))
             self.progress.step = done = step + 1
-            measure = done % settings.validate_every == 0 or done == settings.max_steps
             # A checkpoint closes a point of the curve: what came after the last point would be lost by a resume.
             save = done % settings.checkpoint_every == 0 or done == settings.max_steps
-            if measure or save or done % settings.log_every == 0:
+            if self.measurement_is_due() or save or done % settings.log_every == 0:
                 self.record(recent)
                 recent.clear()
-            if measure:
-                self.measure_held_out()
+            if self.measurement_is_due():
+                self.measure_held_out(occasions)
             if save or out_of_patience(self.progress.measurements, settings.patience):
-                occasions.checkpoint(done)
-            if settings.sample_every and done % settings.sample_every == 0:
-                with self.averaged():
-                    occasions.sample(done)
-        return self.progress
+                self.save_unless_saved(occasions)
+            self.sample_if_due(occasions)
+            occasions.between()
+
+    def measurement_is_due(self) -> bool:
+        return self.progress.step % self.settings.validate_every == 0 or self.progress.step == self.settings.max_steps
+
+    def sample_if_due(self, occasions: Occasions) -> None:
+        step, every = self.progress.step, self.settings.sample_every
+        if step and every and step % every == 0:
+            with self.averaged():
+                occasions.sample(step)
+
+    def save_unless_saved(self, occasions: Occasions) -> None:
+        if self.saved < self.progress.step:
+            occasions.checkpoint(self.progress.step)
+            self.saved = self.progress.step
 
     def take_step(self, step: int) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns this process's loss of each sample and the gradient's norm, both on the device."""
@@ -169,7 +205,7 @@ class Trainer:
             losses = losses * min_snr_weights(self.noise, timesteps, settings.min_snr_gamma)
         return losses
 
-    def record(self, recent: list[tuple[int, Tensor, Tensor]]) -> None:
+    def record(self, recent: list[Recent]) -> None:
         """Closes a point of the curves. Here alone the device is asked for numbers."""
         losses, norms = torch.stack([losses for _, losses, _ in recent]), torch.stack([norm for *_, norm in recent])
         self.assert_finite(recent, losses, norms)
@@ -179,7 +215,7 @@ class Trainer:
         self.accelerator.log({"loss": point.loss, "learning_rate": point.learning_rate}, step=point.step)
         log.debug("step", **point._asdict(), max_steps=self.settings.max_steps)
 
-    def assert_finite(self, recent: list[tuple[int, Tensor, Tensor]], losses: Tensor, norms: Tensor) -> None:
+    def assert_finite(self, recent: list[Recent], losses: Tensor, norms: Tensor) -> None:
         finite = torch.isfinite(losses).all(dim=1)
         # fp16 scales the loss and skips steps that overflow: there a norm that is not finite is no divergence.
         if self.accelerator.mixed_precision != "fp16":
@@ -195,13 +231,17 @@ class Trainer:
         names = ", ".join(dict.fromkeys(self.samples.names[index] for index in bad))
         raise Diverged(f"the loss is not finite at step {step + 1}, with the images {names}; try a lower learning rate")
 
-    def measure_held_out(self) -> None:
+    def measure_held_out(self, occasions: Occasions) -> None:
         """Each process measures its share of the images; all of them learn the same figures."""
-        mine = range(self.accelerator.process_index, len(self.held_out), self.accelerator.num_processes)
-        device = self.accelerator.device
+        processes, device = self.accelerator.num_processes, self.accelerator.device
+        mine = range(self.accelerator.process_index, len(self.held_out), processes)
         self.denoiser.eval()
         with self.averaged(), self.accelerator.autocast():
-            losses = held_out_losses(self.plain, self.noise, self.held_out, device, only=mine)
+            losses = torch.zeros(())
+            for place in range(math.ceil(len(self.held_out) / processes)):
+                only = mine[place : place + 1]
+                losses = losses + held_out_losses(self.plain, self.noise, self.held_out, device, only)
+                occasions.between()
             # Zeros are in the others' places, so the sum is exact, whatever the number of processes.
             losses = self.accelerator.reduce(losses.to(device), "sum").cpu()
             self.progress.measurements.append(Measurement(self.progress.step, tuple(losses.mean(dim=0).tolist())))
@@ -245,6 +285,7 @@ class Trainer:
         if self.average is not None:
             self.average.to(self.accelerator.device)
         self.best_state = load_file(folder / BEST_FILE)
+        self.saved = self.progress.step
         log.info("resumed", step=self.progress.step)
 
     def _save_lora(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:

@@ -3,13 +3,17 @@
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.servers import free_port
 
 # A few steps and pictures of everything: long enough to go wrong, short enough to be repeated.
 SMALL = {
@@ -71,6 +75,12 @@ class Running:
         self.process = SERVER.Process(target=run_job, args=(job, folder, environment, self._said))
         self.process.start()
 
+    def signal(self, number: int, *, everybody: bool) -> None:
+        """Sends a signal to the job, or to all processes of its group, as Ctrl-C and the end of a pod do."""
+        assert self.process.pid is not None
+        with suppress(ProcessLookupError):
+            (os.killpg if everybody else os.kill)(self.process.pid, number)
+
     def said(self) -> str:
         return self._said.read_text()
 
@@ -100,6 +110,7 @@ class Running:
 
 
 def run_job(job: str, folder: Path, environment: Mapping[str, str], said: Path) -> None:
+    os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -118,6 +129,17 @@ def start(job: str, folder: Path, variables: Mapping[str, str]) -> Running:
     return Running(job, folder, variables)
 
 
+def start_group(count: int, folder: Path, variables: Mapping[str, str]) -> list[Running]:
+    """`count` workers of one training, as a launcher of the user's own starts them; a single one needs none."""
+    if count == 1:
+        return [start("train", folder, variables)]
+    group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        start("train", folder, {**variables, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(count)
+    ]
+
+
 def finish(job: str, folder: Path, variables: Mapping[str, str]) -> End:
     return start(job, folder, variables).wait()
 
@@ -126,7 +148,7 @@ def finish_killed(job: str, folder: Path, variables: Mapping[str, str], moment: 
     """Kills the process with SIGKILL once `moment(number, line)` is true of a logged event; False when it ended before."""
     running = start(job, folder, variables)
     reached = running.wait_for(moment)
-    running.process.kill()
+    running.signal(signal.SIGKILL, everybody=True)
     running.process.join(SECONDS)
     return reached
 

@@ -17,6 +17,7 @@ from service.diffusion.images import CaptionedImage
 from service.diffusion.lora import add_lora
 from service.diffusion.objective import denoising_loss
 from service.settings.train import TrainSettings
+from service.training.agreement import Agreement
 from service.training.loading import encode_dataset
 from service.training.trainer import Trainer
 from tests.unit.test_training import Nothing
@@ -36,7 +37,7 @@ def trained(folder: Path, precision: str) -> Trainer:
         CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(miniature.SAMPLES.glob("*.png"))[:8]
     ]
     store = open_store(str(folder / "artifacts"))
-    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, accelerator, settings)
+    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Agreement(accelerator), settings)
     torch.manual_seed(0)
     if precision == "bf16":
         parts.unet.to(dtype=torch.bfloat16)

@@ -17,7 +17,7 @@ from service.artifacts.stores import open_store
 from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
 from service.diffusion.lora import add_lora, lora_parameters, lora_state
-from service.exits import BadConfiguration, Diverged
+from service.exits import BadConfiguration, Diverged, Stopped
 from service.settings.train import TrainSettings
 from service.training import trainer as trainer_module
 from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
@@ -64,6 +64,8 @@ class Nothing:
     def checkpoint(self, step: int) -> None: ...
 
     def sample(self, step: int) -> None: ...
+
+    def between(self) -> None: ...
 
 
 class Saving(Nothing):
@@ -318,3 +320,43 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused(monkeypatch: pyt
     monkeypatch.setattr(Accelerator, "num_processes", 3)
     with pytest.raises(BadConfiguration, match="TRAIN_BATCH_SIZE=4"):
         trainer_for(settings_for())
+
+
+class StoppingAt(Saving):
+    """Told to stop at the n-th pause between two pieces of work."""
+
+    def __init__(self, trainer: Trainer, folder: Path, pause: int) -> None:
+        super().__init__(trainer, folder)
+        self.pauses, self.saved = pause, 0
+
+    def checkpoint(self, step: int) -> None:
+        super().checkpoint(step)
+        self.saved = step
+
+    def between(self) -> None:
+        self.pauses -= 1
+        if self.pauses == 0:
+            raise Stopped("told to stop")
+
+
+def test_stopped_between_any_two_pieces_of_work_and_resumed_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    options = {"max_steps": 4, "checkpoint_every": 3, "validate_every": 2, "ema_decay": 0.9, "publish": "best"}
+    whole = trainer_for(settings_for(**options))
+    whole.held_out = HeldOut(torch.ones(2, *SHAPE), torch.zeros(2, 5, 12))
+    whole.fit(Nothing())
+    expected, measured = trained_state(whole), whole.progress.measurements
+    pauses = 4 + 3 * 2  # after each step, and each held-out image of three measurements
+    for pause in range(1, pauses + 1):
+        stopped = trainer_for(settings_for(**options))
+        stopped.held_out = whole.held_out
+        occasions = StoppingAt(stopped, tmp_path / str(pause), pause)
+        with pytest.raises(Stopped):
+            stopped.fit(occasions)
+        assert occasions.saved == stopped.progress.step
+        resumed = trainer_for(settings_for(**options))
+        resumed.held_out = whole.held_out
+        if occasions.saved:
+            resumed.resume(tmp_path / str(pause) / str(occasions.saved))
+        resumed.fit(Nothing())
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items()), pause
+        assert resumed.progress.measurements == measured

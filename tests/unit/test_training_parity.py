@@ -20,6 +20,7 @@ from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage, load_pixels
 from service.diffusion.lora import add_lora
 from service.settings.train import TrainSettings
+from service.training.agreement import Agreement
 from service.training.loading import encode_dataset
 from service.training.randomness import Draw, draw, global_batch
 from service.training.trainer import Trainer
@@ -176,7 +177,7 @@ def prepared_miniature(kind: str, settings: TrainSettings) -> tuple[Trainer, lis
     images = [CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(SAMPLES.glob("*.png"))[:3]]
     store = open_store(str(settings.work_dir / "artifacts"))
     accelerator = Accelerator(cpu=True)
-    data, held_out, _ = encode_dataset(images, images[:1], [], parts, store, accelerator, settings)
+    data, held_out, _ = encode_dataset(images, images[:1], [], parts, store, Agreement(accelerator), settings)
     ours, start = with_moved_lora(parts.unet, settings)
     trainer = Trainer(accelerator, InDouble(parts.unet.double()), scheduler, data, held_out, settings)
 

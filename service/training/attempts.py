@@ -1,0 +1,73 @@
+"""Attempts of a run: who began when and at which step, so that a run which never gets on is not started for ever."""
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from service.artifacts.runs import Run
+from service.artifacts.stores import NotFound
+from service.exits import ServiceError
+
+log = structlog.get_logger(__name__)
+
+FOLDER = "attempts"
+
+
+class Attempt(BaseModel):
+    """The note of one attempt. `step`: that of the checkpoint from which it began, 0 without one."""
+
+    schema_version: Literal[1] = 1
+    attempt: str
+    step: int
+    started: datetime
+
+
+def attempt_id(environment: Mapping[str, str]) -> str:
+    """The pod's, if it was told it, else a new one."""
+    return environment.get("ATTEMPT_ID") or uuid.uuid4().hex[:12]
+
+
+def begin_attempt(run: Run, step: int, allowed: int) -> Attempt:
+    """Notes that an attempt begins at this step. Raises when the last `allowed` ones began there too, and gained none."""
+    fruitless = in_a_row(attempts(run), step)
+    if fruitless >= allowed:
+        raise ServiceError(
+            f"the last {fruitless} attempts of run {run.run_id!r} all began at step {step} and committed no checkpoint "
+            f"after it; see their logs for what stopped them, give them more time, or lower TRAIN_CHECKPOINT_EVERY; then "
+            f"delete {run.path(FOLDER)} in {run.store.uri} and start again"
+        )
+    attempt = Attempt(attempt=attempt_id(os.environ), step=step, started=datetime.now(UTC))
+    # The time too: whoever sets ATTEMPT_ID to the same for all would else erase what came before.
+    name = f"{attempt.started:%Y%m%dT%H%M%S%f}-{attempt.attempt}"
+    run.note(f"{FOLDER}/{name}.json", attempt.model_dump(mode="json"))
+    structlog.contextvars.bind_contextvars(attempt_id=attempt.attempt)
+    log.info("attempt begins", step=step, without_a_step_gained=fruitless)
+    return attempt
+
+
+def attempts(run: Run) -> list[Attempt]:
+    """All that are noted, the oldest first. A note that cannot be read counts for nothing."""
+    found = []
+    for entry in run.store.list(f"{run.path(FOLDER)}/"):
+        try:
+            found.append(Attempt.model_validate_json(run.store.get(entry.key)))
+        except NotFound:
+            continue  # deleted since the listing
+        except ValidationError:
+            log.warning("not the note of an attempt", key=entry.key)
+    return sorted(found, key=lambda attempt: attempt.started)
+
+
+def in_a_row(attempts: Sequence[Attempt], step: int) -> int:
+    """How many of the last attempts, one after the other, began at this very step."""
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.step != step:
+            break
+        count += 1
+    return count

@@ -1,0 +1,115 @@
+"""How far the run is, for whoever looks from outside: runs/<run>/status.json, and a heartbeat in the log."""
+
+import threading
+import time
+from contextvars import copy_context
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from service.artifacts.runs import Run
+from service.exits import ServiceError, Stopped
+from service.settings.train import TrainSettings
+from service.training.progress import Progress, ratio_of
+
+log = structlog.get_logger(__name__)
+
+LAST_WORD = 5.0
+"""Seconds that the end of the training waits at most for its last status to be written."""
+
+
+class Status:
+    """Writes the status every few seconds, in a thread of its own, when there is something new to tell.
+
+    So a store that is slow or gone costs the training nothing; it is told of once.
+    """
+
+    def __init__(self, run: Run, settings: TrainSettings) -> None:
+        self.progress = Progress()
+        self.attempt = ""
+        self._run = run
+        self._max_steps = settings.max_steps
+        self._every = settings.status_seconds
+        self._phase = "loading"
+        self._checkpoint: dict[str, Any] | None = None
+        self._since: tuple[float, int] | None = None
+        self._written: dict[str, Any] = {}
+        self._failed = False
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "Status":
+        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="status", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self._phase = "complete" if kind is None else "stopped" if issubclass(kind, Stopped) else "failed"
+        self._ended.set()
+        self._thread.join(LAST_WORD)
+
+    def enter(self, phase: str) -> None:
+        """What the training does from now on, in one word."""
+        self._phase = phase
+        if phase == "training" and self._since is None:
+            self._since = (time.monotonic(), self.progress.step)
+
+    def committed(self, step: int, path: str) -> None:
+        self._checkpoint = {"step": step, "path": path}
+
+    def facts(self) -> dict[str, Any]:
+        """The content of status.json but for its time. The names are those of Kubeflow's trainer."""
+        step, points, measurements = self.progress.step, self.progress.points, self.progress.measurements
+        metrics: dict[str, float] = {}
+        if points:
+            metrics |= {"loss": points[-1].loss, "learningRate": points[-1].learning_rate}
+        if measurements:
+            ratio = ratio_of(measurements[-1], measurements[0])
+            metrics |= {"heldOutLoss": measurements[-1].loss, "heldOutRatio": ratio}
+        return {
+            "schemaVersion": 1,
+            "runId": self._run.run_id,
+            "attempt": self.attempt,
+            "phase": self._phase,
+            "step": step,
+            "maxSteps": self._max_steps,
+            "progressPercentage": round(100 * step / self._max_steps, 1),
+            "estimatedRemainingSeconds": self._remaining(step),
+            "metrics": metrics,
+            "lastCheckpoint": self._checkpoint,
+        }
+
+    def _remaining(self, step: int) -> int | None:
+        """By the pace of this attempt; None before its first step."""
+        if self._phase == "complete":
+            return 0
+        if self._since is None or step <= self._since[1]:
+            return None
+        began, first = self._since
+        return round((time.monotonic() - began) / (step - first) * (self._max_steps - step))
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            self._write()
+            ended = self._ended.wait(self._every)
+        self._write()
+
+    def _write(self) -> None:
+        facts = self.facts()
+        # The rest alone says nothing new: a status that only grows older shows that the training no longer gets on.
+        known = {name: value for name, value in facts.items() if name != "estimatedRemainingSeconds"}
+        if known == self._written:
+            return
+        if facts["step"] != self._written.get("step"):
+            told = {"step": facts["step"], "max_steps": self._max_steps, "eta_s": facts["estimatedRemainingSeconds"]}
+            log.info("heartbeat", phase=facts["phase"], **told, **facts["metrics"])
+        self._written = known
+        content = {**facts, "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds")}
+        try:
+            self._run.note("status.json", content)
+        except ServiceError as error:
+            if not self._failed:
+                log.warning("status not written; training goes on", reason=str(error))
+            self._failed = True

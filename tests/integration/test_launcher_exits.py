@@ -1,0 +1,63 @@
+"""However a worker ends, `sdlora train` ends with the code that says so: real workers, started by the launcher."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service import exits, stopping
+from service.exits import ExitCode, ServiceError, judge
+from service.settings.train import TrainSettings
+from service.training.launcher import Workers, run_workers
+from tests.unit.workers import work
+
+EXCEPTIONS = [
+    kind
+    for kind in vars(exits).values()
+    if isinstance(kind, type) and issubclass(kind, ServiceError) and kind not in (ServiceError, exits.WorkerFailed)
+]
+CODES = {kind.__name__: kind.exit_code for kind in EXCEPTIONS} | {
+    "ServiceError": ExitCode.BUG,
+    "bug": ExitCode.BUG,
+    "killed": ExitCode.PEER_LOST,
+    "stalled": ExitCode.STALLED,
+    "done": ExitCode.DONE,
+}
+
+
+def launch(way: str, processes: int) -> tuple[ExitCode, str]:
+    """Exit code of a training whose first worker ends that way, and its one line."""
+    try:
+        run_workers(work, TrainSettings(run_id=way), Workers(processes, 1, 0, None))
+    except ServiceError as error:
+        return judge(error)
+    return ExitCode.DONE, ""
+
+
+@pytest.fixture(scope="module")
+def ends() -> Iterator[dict[str, tuple[ExitCode, str]]]:
+    """Every way to end, two of them at a time: most of it is the loading of libraries."""
+    with ThreadPoolExecutor(2) as pool:
+        yield dict(zip(CODES, pool.map(lambda way: launch(way, 1), CODES), strict=True))
+
+
+@pytest.mark.parametrize("way", CODES)
+def test_a_worker_s_end_is_the_training_s(way: str, ends: dict[str, tuple[ExitCode, str]]) -> None:
+    code, line = ends[way]
+    assert code == CODES[way]
+    assert "\n" not in line
+    assert ("killed by signal 9" in line) == (way == "killed")
+
+
+def test_every_exit_code_is_among_them() -> None:
+    assert set(CODES.values()) == set(ExitCode)
+
+
+def test_a_worker_with_a_reason_is_reported_and_the_other_one_ended() -> None:
+    assert launch("Diverged", 2)[0] == ExitCode.DIVERGED
+
+
+def test_a_stop_is_passed_on_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_told_otherwise", lambda: True)
+    monkeypatch.setattr(stopping, "_told_at", None)
+    assert launch("stop", 1)[0] == ExitCode.STOPPED
