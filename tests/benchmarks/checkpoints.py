@@ -102,6 +102,8 @@ def main(rounds: int) -> None:
                 for save in (True, False) if number % 2 else (False, True):
                     uploads.finish(lambda: None)
                     seconds[save].append(block(trainer, occasions, save))
+                sys.stdout.write(f"{seconds[False][-1]:.2f} s without, {seconds[True][-1]:.2f} s with\n")
+                sys.stdout.flush()
         ratios = [with_one / without for with_one, without in zip(seconds[True], seconds[False], strict=True)]
         sys.stdout.write(
             f"{BLOCK} steps: {statistics.median(seconds[False]):.2f} s without a checkpoint, "
