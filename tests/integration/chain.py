@@ -23,6 +23,7 @@ SMALL = {
     "TRAIN_BATCH_SIZE": "4",
     "TRAIN_SAMPLES": "1",
     "TRAIN_SAMPLE_STEPS": "2",
+    "TRAIN_FRUITLESS_ATTEMPTS": "100",  # killed more often than it gains a checkpoint
     "INFER_PROMPTS": "8-bit illustration, a cat",
     "INFER_VARIATIONS": "1",
     "INFER_STEPS": "2",
