@@ -174,15 +174,16 @@ def faulty(server: S3Server) -> Iterator[Faults]:
             else:
                 self.answer(status, headers, flipped(content) if fault is Fault.CORRUPT_ANSWER else content)
 
+        def setup(self) -> None:
+            super().setup()
+            # One connection for each of the client's: opened anew by itself when the server closes it.
+            self.upstream = http.client.HTTPConnection(host, int(port), timeout=60)
+
         def forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-            upstream = http.client.HTTPConnection(host, int(port), timeout=60)
-            try:
-                headers = {name: value for name, value in self.headers.items() if name not in ("Expect", "Connection")}
-                upstream.request(self.command, self.path, body or None, headers)
-                response = upstream.getresponse()
-                return response.status, response.getheaders(), response.read()
-            finally:
-                upstream.close()
+            headers = {name: value for name, value in self.headers.items() if name not in ("Expect", "Connection")}
+            self.upstream.request(self.command, self.path, body or None, headers)
+            response = self.upstream.getresponse()
+            return response.status, response.getheaders(), response.read()
 
         def forward_half(self, body: bytes) -> None:
             with socket.create_connection((host, int(port)), 60) as upstream:
@@ -215,6 +216,7 @@ def faulty(server: S3Server) -> Iterator[Faults]:
             self.connection.close()
 
         def finish(self) -> None:
+            self.upstream.close()
             try:
                 super().finish()
             except OSError:

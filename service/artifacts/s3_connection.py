@@ -25,6 +25,7 @@ from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from service.artifacts.s3_errors import NOT_THERE, REFUSALS, code_of, explained, root_of
 from service.artifacts.stores import NotFound
@@ -76,9 +77,9 @@ class Connection:
             try:
                 with self.explaining(key, passing):
                     return action(client)
-            except ResponseParserError:
-                pause(number)  # an answer that was cut off or damaged on the way
-        raise StorageUnreachable(f"bucket {self.bucket!r} gives answers that are no XML; check AWS_ENDPOINT_URL")
+            except (ResponseParserError, HTTPError):
+                pause(number)  # an answer that was damaged on the way, or one about an error that broke off
+        raise StorageUnreachable(f"bucket {self.bucket!r} gives answers that make no sense; check AWS_ENDPOINT_URL")
 
     def _renewed(self, refused: "S3Client") -> bool:
         """Whether there are other credentials than those that were refused, and puts them to use.

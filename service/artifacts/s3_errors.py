@@ -25,7 +25,8 @@ ALREADY_THERE = frozenset({"PreconditionFailed", "412"})
 CONFLICT = frozenset({"ConditionalRequestConflict", "409"})
 NO_CONDITIONS = frozenset({"NotImplemented", "501"})
 CANNOT = NO_CONDITIONS | {"MethodNotAllowed", "405"}
-NO_UPLOAD = frozenset({"NoSuchUpload"})
+# The number stands for an answer whose body did not arrive whole.
+NO_UPLOAD = frozenset({"NoSuchUpload", "404"})
 DAMAGED_ON_THE_WAY = frozenset({"BadDigest", "InvalidDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"})
 
 REFUSALS = frozenset(
