@@ -1,14 +1,17 @@
 """The command line: `sdlora JOB`, `python -m service JOB`, `docker run … IMAGE JOB`."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+import structlog
+
 from service import stopping
 from service.exits import ExitCode
-from service.logs import configure_logs, guarded
+from service.logs import End, configure_logs, ended
 
 # Job → (module below service.jobs, one line of help). The modules are imported only when they run: --help stays instant.
 JOBS = {
@@ -17,8 +20,12 @@ JOBS = {
     "infer": ("infer", "prompts in, images of the base model and of the LoRA out"),
     "evaluate": ("evaluate", "LoRA against base on held-out images: promote, hold or reject"),
     "demo": ("demo", "the four above on the miniature, on a CPU, with no network"),
+    "doctor": ("doctor", "what would fail, before a GPU hour is spent on it"),
+    "prune": ("prune", "old checkpoints and leftovers out; tells first what it would delete"),
     "config": ("config", "the effective settings; --check fails on an unknown or bad one"),
 }
+# These look for faults in the settings, and must not fall over the first.
+READ_THEIR_OWN = ("config", "doctor")
 USAGE = "usage: sdlora JOB [--help] [--flag VALUE …]\n\njobs:\n" + "\n".join(
     f"  {name:<10} {summary}" for name, (_, summary) in JOBS.items()
 )
@@ -26,6 +33,7 @@ USAGE = "usage: sdlora JOB [--help] [--flag VALUE …]\n\njobs:\n" + "\n".join(
 QUIET_LIBRARIES = {
     "DIFFUSERS_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
@@ -44,23 +52,47 @@ def run(arguments: list[str]) -> int:
         os.environ.setdefault(name, value)
     configure_logs(job=job)
     stopping.listen()
-    return guarded(lambda: start(job, flags))
+    end = ended(lambda: start(job, flags))
+    tell(job, end)
+    if end.at_once:
+        leave(end.code)
+    return end.code
 
 
-def start(job: str, flags: list[str]) -> None:
+def start(job: str, flags: list[str]) -> object:
+    """What the job returns: the path of what it made, where it made something."""
     from service.exits import BadConfiguration
     from service.settings.catalogue import SETTINGS, check_variables
 
     if job not in JOBS:
         raise BadConfiguration(f"{job!r} is no job; there are {', '.join(JOBS)}")
     module = JOBS[job][0]
-    if job == "config":
-        import_module("service.jobs.config").config(flags)
-        return
+    if job in READ_THEIR_OWN:
+        return getattr(import_module(f"service.jobs.{module}"), module)(flags)
     check_variables(os.environ)
     settings = read_settings(SETTINGS[job], flags)
+    if settings.outcome_file is not None:
+        os.environ["OUTCOME_FILE"] = str(settings.outcome_file)  # a flag counts as much as the variable
     configure_logs(settings.log_format, job=job, run_id=settings.run_id)
-    getattr(import_module(f"service.jobs.{module}"), module)(settings)
+    return getattr(import_module(f"service.jobs.{module}"), module)(settings)
+
+
+def tell(job: str, end: End) -> None:
+    """Leaves the outcome where Kubernetes, or whoever set OUTCOME_FILE, looks for it."""
+    from service.outcome import place, write_outcome
+
+    context = structlog.contextvars.get_contextvars()
+    run_id = str(context.get("run_id") or os.environ.get("RUN_ID") or "")
+    write_outcome(place(os.environ), job, run_id, end, os.environ)
+
+
+def leave(code: ExitCode) -> None:
+    """Ends the process here and now, without waiting for threads that wait for a server, and deaf to further signals."""
+    for number in stopping.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def read_settings(settings: type[Any], flags: list[str]) -> Any:

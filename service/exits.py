@@ -5,7 +5,9 @@ another attempt can help.
 """
 
 import errno
+import os
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -23,6 +25,61 @@ class ExitCode(IntEnum):
     PEER_LOST = 79
     REJECTED = 80
     DIVERGED = 81
+
+
+class Meaning(NamedTuple):
+    """What an exit code says, and what its reader does next: one row of the README's table."""
+
+    what: str
+    next: str
+
+
+MEANINGS: dict[ExitCode, Meaning] = {
+    ExitCode.DONE: Meaning("done, or already done", "go on with the next job"),
+    ExitCode.BAD_DATA: Meaning(
+        "bad data: damaged, unreadable, or too little",
+        "mend or replace what the error names; another attempt would end the same way",
+    ),
+    ExitCode.MISSING_INPUT: Meaning(
+        "missing input", "run the job that makes it, or correct the variable that the error names"
+    ),
+    ExitCode.STORAGE_UNREACHABLE: Meaning(
+        "storage unreachable", "start the job again once the store answers; it goes on from what is stored"
+    ),
+    ExitCode.BUG: Meaning(
+        "a bug of ours, or no progress in several attempts", "report the stack trace in the log; start the job again"
+    ),
+    ExitCode.OUT_OF_DEVICE_MEMORY: Meaning(
+        "out of device memory", "set a smaller batch or resolution, or take a larger GPU"
+    ),
+    ExitCode.INPUT_OUTPUT: Meaning(
+        "local disk full, read-only or failing", "free space or move WORK_DIR, then start the job again"
+    ),
+    ExitCode.STOPPED: Meaning(
+        "told to stop, with all that was finished stored", "start the job again; it goes on from there"
+    ),
+    ExitCode.STALLED: Meaning(
+        "no progress for too long", "start the job again; if it stalls again, send the stacks in the log to its makers"
+    ),
+    ExitCode.ACCESS_DENIED: Meaning(
+        "credentials refused", "correct the credentials or their rights, then start the job again"
+    ),
+    ExitCode.BAD_CONFIGURATION: Meaning(
+        "bad configuration",
+        "correct the variable that the error names; `sdlora config --check` tells whether all is well",
+    ),
+    ExitCode.PEER_LOST: Meaning(
+        "another process of the training was lost", "start the job again; it goes on from its last checkpoint"
+    ),
+    ExitCode.REJECTED: Meaning(
+        "not promoted, and that was to be a failure",
+        "look at the evaluation's page, then train with more or better images",
+    ),
+    ExitCode.DIVERGED: Meaning(
+        "the loss is no longer finite",
+        "look at the images that the error names, or lower TRAIN_LEARNING_RATE; new RUN_ID",
+    ),
+}
 
 
 class ServiceError(Exception):
@@ -99,26 +156,48 @@ class Diverged(ServiceError):
     exit_code = ExitCode.DIVERGED
 
 
-class WorkerFailed(ServiceError):
-    """A process that this one had started ended with a code of its own, which is passed on."""
+class PassedOn(ServiceError):
+    """A failure found elsewhere, whose exit code becomes that of the job."""
 
     def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
 
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+class WorkerFailed(PassedOn):
+    """A process that this one had started ended with a code of its own."""
+
+
+class ChecksFailed(PassedOn):
+    """`doctor` found what would fail; the code is that of its first finding."""
+
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+REFUSING_DISK = {errno.EROFS, errno.EACCES, errno.EPERM}
+FAILING_DISK = {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOTDIR}
 
 
 def judge(error: Exception) -> tuple[ExitCode, str]:
     """Exit code and one line for an exception that ended a job."""
     if isinstance(error, ServiceError):
         return error.exit_code, str(error)
-    if isinstance(error, OSError) and error.errno in FULL_DISK:
-        return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; free some space and start again"
+    if isinstance(error, OSError) and error.errno in FULL_DISK | REFUSING_DISK | FAILING_DISK:
+        return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; {disk_advice(error.errno)}"
     if type(error).__name__ == "OutOfMemoryError":
         return (
             ExitCode.OUT_OF_DEVICE_MEMORY,
-            f"the device has not enough memory, try a smaller batch or resolution: {error}",
+            f"the device has not enough memory, try a smaller batch or resolution: {one_line(error)}",
         )
-    return ExitCode.BUG, f"{type(error).__name__}: {error}"
+    return ExitCode.BUG, f"{type(error).__name__}: {one_line(error)}"
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def disk_advice(number: int) -> str:
+    if number in FULL_DISK:
+        return "free some space and start again"
+    if number in REFUSING_DISK:
+        return f"make it writable for user {os.getuid()}, or set WORK_DIR or ARTIFACTS_URI to another place"
+    return "check the volume, or set WORK_DIR or ARTIFACTS_URI to another place"

@@ -1,14 +1,18 @@
 """Events: JSON lines in a pod or a pipe, readable lines and progress bars on a terminal."""
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable
-from typing import Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import structlog
 from rich.console import Console
 from rich.progress import track
+from structlog.typing import EventDict, WrappedLogger
 
 from service.exits import ExitCode, judge
+from service.redaction import redacted, redacted_values, secrets_of
 
 LogFormat = Literal["auto", "json", "console"]
 Item = TypeVar("Item")
@@ -21,7 +25,21 @@ def configure_logs(log_format: LogFormat = "auto", *, quiet: bool = False, **con
     """Sends every event to standard error, with `context` (run id, job) in each of them; `quiet`: from warnings on."""
     global _format
     _format = log_format
-    final = structlog.dev.ConsoleRenderer() if on_terminal(log_format) else structlog.processors.JSONRenderer()
+    # The values of variables in a stack trace would be secrets sooner or later.
+    traceback = structlog.dev.RichTracebackFormatter(show_locals=False)
+    final = (
+        structlog.dev.ConsoleRenderer(exception_formatter=traceback)
+        if on_terminal(log_format)
+        else structlog.processors.JSONRenderer()
+    )
+    secrets = secrets_of(os.environ)
+
+    def starred_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return {name: redacted_values(value, secrets) for name, value in event.items()}
+
+    def starred_text(_: WrappedLogger, __: str, rendered: Any) -> str:
+        return redacted(str(rendered), secrets)
+
     exceptions = [] if on_terminal(log_format) else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[
@@ -29,15 +47,27 @@ def configure_logs(log_format: LogFormat = "auto", *, quiet: bool = False, **con
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             *exceptions,
+            # Before, as a secret looks otherwise between the quotes of JSON; and after, as values may hide one in themselves.
+            starred_values,
             final,
+            starred_text,
         ],
         # Looked up at every event: while a progress bar is shown, standard error is the bar's, which makes room for the line.
         wrapper_class=structlog.make_filtering_bound_logger("warning" if quiet else "notset"),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    # What a library warns of is an event too, and as free of secrets; Python would write it out as it is.
+    logging.lastResort = Events(logging.WARNING)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**context)
+
+
+class Events(logging.Handler):
+    """Records of Python's own logging, as events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(record.name).warning("library warns", library=record.name, message=record.getMessage())
 
 
 def on_terminal(log_format: LogFormat = "auto") -> bool:
@@ -57,13 +87,31 @@ def progress(items: Iterable[Item], what: str, total: int) -> Generator[Item, No
             log.info("progress", what=what, done=done, total=total)
 
 
+class End(NamedTuple):
+    """How a job ended: with which code and, in one line, why; or with which result. `at_once`: nobody wants to wait."""
+
+    code: ExitCode
+    error: str = ""
+    result: object = None
+    at_once: bool = False
+
+
 def guarded(action: Callable[[], object]) -> ExitCode:
     """Runs a job, or a process of one; whatever ends it becomes one line and an exit code, a bug a stack trace as well."""
+    return ended(action).code
+
+
+def ended(action: Callable[[], object]) -> End:
+    """The same, with all that there is to say about the end."""
+    log = structlog.get_logger(__name__)
     try:
-        action()
+        return End(ExitCode.DONE, result=action())
     except Exception as error:  # noqa: BLE001 - the one place where every failure becomes an exit code
         code, message = judge(error)
-        log = structlog.get_logger(__name__)
         log.error("failed", error=message, exit_code=int(code), **({"exc_info": True} if code == ExitCode.BUG else {}))
-        return code
-    return ExitCode.DONE
+        return End(code, message)
+    except KeyboardInterrupt:
+        # The second Ctrl-C of an impatient person, who knows where it happened.
+        message = "interrupted at once; what is finished is stored, start the job again to go on"
+        log.error("failed", error=message, exit_code=int(ExitCode.STOPPED))
+        return End(ExitCode.STOPPED, message, at_once=True)

@@ -7,6 +7,7 @@ import sys
 from pydantic import ValidationError
 
 from service.exits import BadConfiguration
+from service.redaction import redacted_values, secrets_of
 from service.settings.catalogue import SETTINGS, check_variables, explain_validation
 from service.settings.common import variable_name
 
@@ -27,4 +28,5 @@ def config(flags: list[str]) -> None:
         effective |= {variable_name(settings, field): value for field, value in values.items()}
     check_variables(os.environ)
     if not flags:
-        sys.stdout.write(json.dumps(dict(sorted(effective.items())), indent=2) + "\n")
+        shown = redacted_values(dict(sorted(effective.items())), secrets_of(os.environ))
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")

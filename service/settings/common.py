@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.logs import LogFormat
+from service.redaction import USER_INFO
 
 MINIATURE = "miniature"
 GONE_FROM_THE_HUB = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
@@ -64,6 +65,23 @@ class CommonSettings(BaseSettings):
         validation_alias="log_format",
         description="json: one JSON line an event; console: readable lines and progress bars; auto: by the terminal.",
     )
+    outcome_file: Path | None = Field(
+        None,
+        validation_alias="outcome_file",
+        description="File that tells as JSON how the job ended and what to do next; without it, the pod's "
+        "/dev/termination-log where there is one.",
+    )
+
+    @model_validator(mode="after")
+    def _credentials_stay_out(self) -> Self:
+        """A setting ends up in manifests and logs. The message names the variable and not what it holds."""
+        for field, value in self:
+            if any(USER_INFO.search(text) for text in (value if isinstance(value, list) else [str(value)])):
+                raise ValueError(
+                    f"{variable_name(type(self), field)} holds a user name or a password; credentials of a store are "
+                    "given as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in a file"
+                )
+        return self
 
     def recipe(self) -> dict[str, Any]:
         """The settings that decide what a job makes: without the run's name, and where and how it works."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from service.__main__ import JOBS, run
-from service.exits import AccessDenied, ExitCode, ServiceError, WorkerFailed, judge
+from service.exits import MEANINGS, AccessDenied, ExitCode, PassedOn, ServiceError, judge
 
 HEAVY = ("torch", "boto3", "diffusers", "transformers", "datasets", "numpy", "pydantic")
 
@@ -70,11 +70,31 @@ def test_an_error_that_the_user_can_act_on_is_one_json_line_with_its_code(
     assert "TRAIN_RANK" in event["error"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_full_or_read_only_disk_is_named_with_the_file(number: int) -> None:
-    code, message = judge(OSError(number, "No space left on device", "/data/file.png"))
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "make it writable"),
+        (errno.EACCES, "make it writable"),
+        (errno.EIO, "check the volume"),
+        (errno.ENOTDIR, "check the volume"),
+    ],
+)
+def test_a_full_a_read_only_and_a_failing_disk_are_named_with_the_file_and_what_to_do(number: int, advice: str) -> None:
+    code, message = judge(OSError(number, "told by the system", "/data/file.png"))
     assert code == ExitCode.INPUT_OUTPUT
     assert "/data/file.png" in message
+    assert advice in message
+
+
+def test_every_exit_code_has_a_meaning_and_an_advice() -> None:
+    assert set(MEANINGS) == set(ExitCode)
+    assert [meaning for meaning in MEANINGS.values() if not meaning.what or not meaning.next] == []
+
+
+def test_the_error_of_a_bug_is_one_line_however_many_a_library_wrote() -> None:
+    assert judge(RuntimeError("first\n  second"))[1] == "RuntimeError: first second"
 
 
 def test_an_exception_of_ours_keeps_its_code_and_anything_else_is_a_bug() -> None:
@@ -83,7 +103,7 @@ def test_an_exception_of_ours_keeps_its_code_and_anything_else_is_a_bug() -> Non
 
 
 def test_every_failure_but_a_bug_has_a_code_of_its_own() -> None:
-    codes = [error.exit_code for error in ServiceError.__subclasses__() if error is not WorkerFailed]
+    codes = [error.exit_code for error in ServiceError.__subclasses__() if error is not PassedOn]
     assert len(codes) == len(set(codes))
     assert ExitCode.DONE not in codes
     assert ExitCode.BUG not in codes

@@ -7,20 +7,23 @@ from pathlib import Path
 import pytest
 
 SERVICE = Path(__file__).parents[2] / "service"
-FOUNDATION = {"settings", "logs", "exits", "stopping"}
+FOUNDATION = {"settings", "logs", "exits", "stopping", "redaction"}
 ALLOWED = {
     "exits": set(),
     "stopping": {"exits"},
-    "logs": {"exits"},
-    "settings": {"exits", "logs"},
+    "redaction": set(),
+    "logs": {"exits", "redaction"},
+    "outcome": {"exits", "logs", "redaction"},
+    "settings": {"exits", "logs", "redaction"},
     "artifacts": FOUNDATION,
     "miniature": set(),
     "diffusion": FOUNDATION | {"artifacts", "miniature"},
     "dataset": FOUNDATION | {"artifacts", "miniature", "diffusion"},
     "training": FOUNDATION | {"artifacts", "miniature", "diffusion"},
     "evaluation": FOUNDATION | {"artifacts", "miniature", "diffusion"},
-    "jobs": FOUNDATION | {"artifacts", "miniature", "diffusion", "dataset", "training", "evaluation"},
-    "__main__": FOUNDATION | {"jobs"},
+    "checks": FOUNDATION | {"artifacts", "miniature", "diffusion"},
+    "jobs": FOUNDATION | {"artifacts", "miniature", "diffusion", "dataset", "training", "evaluation", "checks"},
+    "__main__": FOUNDATION | {"jobs", "outcome"},
 }
 IMAGES_AND_MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL"}
 
