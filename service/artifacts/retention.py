@@ -37,7 +37,7 @@ ORPHANED_AFTER = timedelta(hours=24)
 
 ARTIFACT = re.compile(
     r"(datasets/[^/]+/[0-9a-f]{16}|cache/(?!captions/)[^/]+/[^/]+/[0-9a-f]{16}|models/.+?/[0-9a-f]{16,64}"
-    r"|runs/[^/]+/(?:lora|checkpoints/step-\d+/[^/]+|(?:samples|images|evaluation|tensorboard)/[^/]+))/"
+    r"|runs/[^/]+/(?:lora|checkpoints/step-\d+/[^/]+|(?:samples|images|evaluation|tensorboard|drawing)/[^/]+))/"
 )
 """Folders of the layout that hold an artifact and nothing else."""
 

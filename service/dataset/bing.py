@@ -18,6 +18,7 @@ import structlog
 from bing_image_downloader.bing import Bing
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from service import stopping
 from service.dataset.candidates import Candidate
 from service.exits import StorageUnreachable
 
@@ -153,7 +154,7 @@ def search(query: str, licence: str, most: int, timeout: float) -> list[Candidat
     links: list[str] = []
     urllib.request.install_opener(urllib.request.build_opener(pages))
     try:
-        for page in Index(query, licence, timeout).pages():
+        for page in stopping.interruptible(Index(query, licence, timeout).pages()):
             links += page
             log.info("index page read", query=query, links=len(links))
             if len(links) >= most:

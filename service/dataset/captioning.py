@@ -10,6 +10,7 @@ from itertools import islice
 import structlog
 from PIL import Image
 
+from service import stopping
 from service.artifacts.parallel import for_each
 from service.artifacts.stores import ObjectStore
 from service.dataset.candidates import Record
@@ -124,9 +125,13 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def remembering(batches: Iterator[dict[str, str]], cache: "CaptionCache") -> Iterator[tuple[str, str]]:
-    """Passes the texts on one by one, each batch once it is remembered: a kill costs only the batch under way."""
+    """Passes the texts on one by one, each batch once it is remembered: a kill costs only the batch under way.
+
+    Raises Stopped between two batches when the process was told to stop.
+    """
     for texts in batches:
         cache.remember(texts)
+        stopping.check()
         yield from texts.items()
 
 

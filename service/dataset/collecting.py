@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import structlog
 
+from service import stopping
 from service.dataset.candidates import Candidate, Record, Rejection, Transient
 from service.dataset.decoding import quiet_decoders
 from service.dataset.preparation import Preparation
 from service.dataset.screening import screen
 from service.dataset.selection import by_turns
 from service.dataset.sources import Read, Source
+from service.exits import Stopped
 from service.logs import progress
 from service.settings.data_prep import DataPrepSettings
 
@@ -92,7 +94,11 @@ class Work:
     screening: Executor
 
     async def through(self, candidates: Sequence[Candidate], what: str) -> Sorted:
-        """Does all candidates, as many at once as the settings allow. The first failure of our own ends it."""
+        """Does all candidates, as many at once as the settings allow. The first failure of our own ends it.
+
+        Raises Stopped when the process was told to stop, once those that were under way are kept: it takes as long as one
+        fetch at most.
+        """
         done = Sorted([], [])
         if not candidates:
             return done
@@ -106,12 +112,17 @@ class Work:
                         workers.create_task(self._worker(queue, done, lambda: next(steps)))
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
+            stopping.check()
         return done
 
     async def _worker(self, queue: Iterable[Candidate], done: Sorted, step: Callable[[], None]) -> None:
         for candidate in queue:
+            if stopping.requested():
+                return
             try:
                 done.final.append(await self._outcome(candidate))
+            except Stopped:
+                return
             except Transient as failure:
                 done.transient.append(Record(candidate, failure.reason, failure.detail))
             step()

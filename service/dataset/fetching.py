@@ -11,6 +11,7 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 from yarl import URL
 
+from service import stopping
 from service.dataset.addresses import require_public_host
 from service.dataset.candidates import Reason, Rejection, Transient
 from service.dataset.transport import Internet, open_internet
@@ -44,13 +45,17 @@ class Fetcher:
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def fetch(self, url: str) -> bytes:
-        """The body of `url`; raises Rejection with the reason why there is none, Transient where that may change."""
+        """The body of `url`; raises Rejection with the reason why there is none, Transient where that may change.
+
+        Raises Stopped when the process was told to stop while the host was busy with others.
+        """
         try:
             parsed = URL(url)
         except ValueError as error:
             raise Rejection(Reason.BLOCKED_ADDRESS, f"no address of a public host: {error}") from error
         turn = self._turns.setdefault(parsed.host or "", asyncio.Semaphore(self._per_host))
         async with turn:
+            stopping.check()  # there may be more in the queue than the time that is left is enough for
             # The clock starts with the turn: a host with many images must not time out on its own queue.
             try:
                 async with asyncio.timeout(self._timeout) as clock:

@@ -9,6 +9,7 @@ from pathlib import Path
 import datasets
 import structlog
 
+from service import stopping
 from service.artifacts.disk import disk_errors
 from service.artifacts.parallel import for_each
 from service.dataset.candidates import Record
@@ -48,10 +49,15 @@ def write_dataset(
     accepted = [record for record in records if record.reason is None]
     rows = [row_of(index, record, captions, validation) for index, record in enumerate(accepted)]
     images = folder / IMAGEFOLDER
+
+    def gather(row: Row) -> None:
+        stopping.check()
+        download(row.record, images / row.split / row.file_name)
+
     with disk_errors(folder, "WORK_DIR"):
         for split in SPLITS:
             (images / split).mkdir(parents=True)
-        for_each(lambda row: download(row.record, images / row.split / row.file_name), rows, "gathering images")
+        for_each(gather, rows, "gathering images")
         for split in SPLITS:
             write_metadata([row for row in rows if row.split == split], images / split / "metadata.csv")
         (folder / PROVENANCE).parent.mkdir()
@@ -134,7 +140,7 @@ def check_loads_back(folder: Path, rows: Sequence[Row], cache_dir: Path) -> None
 def compare(loaded: datasets.Dataset, rows: Sequence[Row], split: str) -> None:
     if len(loaded) != len(rows):
         raise BadData(f"{split} loads back with {len(loaded)} images instead of {len(rows)}")
-    for index, row in enumerate(rows):
+    for index, row in enumerate(stopping.interruptible(rows)):
         try:
             example = loaded[index]
             same = pixel_hash(example["image"].convert("RGB")) == row.record.sha256

@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from service import stopping
 from service.artifacts.keys import content_key
 from service.artifacts.parallel import for_each
 from service.artifacts.publishing import exists
@@ -78,6 +79,7 @@ class Preparation:
         found: dict[int, Record] = {}
 
         def read(key: str) -> None:
+            stopping.check()
             try:
                 for line in self._store.get(key).splitlines():
                     entry = json.loads(line)
@@ -165,7 +167,11 @@ class Preparation:
         self._store.put(self._published, lines([{"dataset": dataset}]))
         for part in ("shards", "outcomes", "thumbnails", "images"):
             keys = [entry.key for entry in self._store.list(f"{self._path}/{part}/")]
-            for_each(self._store.delete, keys, f"clearing {part}")
+            for_each(self._clear, keys, f"clearing {part}")
+
+    def _clear(self, key: str) -> None:
+        stopping.check()  # the next start clears the rest
+        self._store.delete(key)
 
     def _thumbnail(self, record: Record) -> str:
         return f"{self._path}/thumbnails/{record.candidate.rank:08}.png"

@@ -3,18 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import structlog
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 
+from service import stopping
 from service.diffusion.components import load_vae
+from service.diffusion.kept_pictures import KeptPictures
 from service.diffusion.lora_files import WEIGHTS_NAME
 from service.diffusion.models import loading, locate_model
 from service.exits import BadData
 from service.logs import progress
 from service.settings.common import ModelSettings
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,19 +85,42 @@ def put_on_lora(pipeline: StableDiffusionPipeline, folder: Path, scale: float = 
 
 @torch.no_grad()
 def draw_pictures(
-    pipeline: StableDiffusionPipeline, requests: Sequence[Request], drawing: Drawing, what: str
+    pipeline: StableDiffusionPipeline, requests: Sequence[Request], drawing: Drawing, what: str, kept: KeptPictures
 ) -> list[Image.Image]:
-    """Draws every request with a generator of its own, so a picture does not depend on its neighbours in the batch."""
+    """Draws every request with a generator of its own, so a picture does not depend on its neighbours in the batch.
+
+    A batch that is finished is kept, and not drawn again by the next start. The batches are the same ones then, because
+    the size of a batch decides the order of floating-point sums. Raises Stopped when the process was told to stop,
+    after a step of denoising: the batch under way would often outlast the time that is left.
+    """
     pictures: list[Image.Image] = []
-    batches = [requests[i : i + drawing.batch_size] for i in range(0, len(requests), drawing.batch_size)]
-    for batch in progress(batches, what, len(batches)):
-        pictures += pipeline(
-            prompt=[request.prompt for request in batch],
-            negative_prompt=[drawing.negative_prompt] * len(batch),
-            generator=[torch.Generator().manual_seed(request.seed) for request in batch],
-            num_inference_steps=drawing.steps,
-            guidance_scale=drawing.guidance,
-            height=drawing.resolution,
-            width=drawing.resolution,
-        ).images
+    if kept:
+        log.info("pictures kept", what=what, kept=len(kept), of=len(requests))
+    numbers = range(len(requests))
+    batches = [numbers[i : i + drawing.batch_size] for i in range(0, len(requests), drawing.batch_size)]
+    for batch in progress(stopping.interruptible(batches), what, len(batches)):
+        known = kept.pictures(batch)
+        if known is None:
+            known = draw_batch(pipeline, [requests[number] for number in batch], drawing)
+            kept.keep(batch, known)
+        pictures += known
     return pictures
+
+
+def draw_batch(pipeline: StableDiffusionPipeline, requests: Sequence[Request], drawing: Drawing) -> list[Image.Image]:
+    def check(*_: Any) -> dict[str, Any]:
+        stopping.check()
+        return {}
+
+    drawn: list[Image.Image] = pipeline(
+        prompt=[request.prompt for request in requests],
+        negative_prompt=[drawing.negative_prompt] * len(requests),
+        generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+        num_inference_steps=drawing.steps,
+        guidance_scale=drawing.guidance,
+        height=drawing.resolution,
+        width=drawing.resolution,
+        callback_on_step_end=check,
+        callback_on_step_end_tensor_inputs=[],
+    ).images
+    return drawn

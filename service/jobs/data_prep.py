@@ -10,6 +10,7 @@ from PIL import Image
 from service.artifacts.publishing import publish_version
 from service.artifacts.runs import Run
 from service.artifacts.scratch import scratch_folder
+from service.artifacts.stoppable import stoppable
 from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captioning import captions_for
@@ -117,7 +118,7 @@ def finalize(
             settings={name: value for name, value in recipe(settings).items() if name not in ("folder", "urls")},
         )
         artifact = publish_version(
-            store,
+            stoppable(store),
             dataset,
             kind="dataset",
             prefix=f"datasets/{settings.name}",

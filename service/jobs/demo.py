@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from service import stopping
 from service.artifacts.publishing import fetch
 from service.artifacts.stores import open_store
 from service.jobs.data_prep import data_prep
@@ -20,15 +21,18 @@ from service.settings.train import TrainSettings
 log = structlog.get_logger(__name__)
 
 
-def demo(settings: DemoSettings) -> None:
-    """Data set, LoRA, images and evaluation of one run. A finished stage is not done again."""
+def demo(settings: DemoSettings) -> str:
+    """Data set, LoRA, images and evaluation of one run; returns the path of the last. A finished stage is not done again."""
     for name, value in DEMO_VARIABLES.items():
         os.environ.setdefault(name, value)
     given = settings.model_dump(exclude_unset=True)
 
     data_prep(DataPrepSettings(**given))
+    stopping.check()
     train(TrainSettings(**given))
+    stopping.check()
     images = infer(InferSettings(**given))
+    stopping.check()
     evaluation = evaluate(EvaluateSettings(**given))
 
     store = open_store(settings.artifacts_uri)
@@ -40,6 +44,7 @@ def demo(settings: DemoSettings) -> None:
         picture=place(store.uri, images, GRID_NAME),
         page=place(store.uri, evaluation, PAGE_NAME),
     )
+    return evaluation
 
 
 def place(root: str, *parts: str) -> str:

@@ -17,6 +17,7 @@ from service.diffusion.clip import clip_scores
 from service.diffusion.grid import comparison_grid
 from service.diffusion.held_out import encode_held_out, held_out_losses
 from service.diffusion.images import CaptionedImage, open_image, read_split
+from service.diffusion.kept_pictures import KeptPictures, clear
 from service.diffusion.models import locate_model
 from service.diffusion.sampling import (
     Drawing,
@@ -33,6 +34,7 @@ from service.evaluation.metrics import adherence_gain, held_out_gain, kid, liven
 from service.evaluation.report import Counts, Evaluation, Pair, write_report
 from service.exits import Rejected
 from service.settings.evaluate import EvaluateSettings
+from service.stopping import interruptible
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +51,10 @@ def evaluate(settings: EvaluateSettings) -> str:
     lora = read_manifest(run.store, lora_path)
     recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
     path = run.path(f"evaluation/{content_key(recipe)}")
+    under_way = run.path(f"drawing/{content_key(recipe)}")
     if not exists(run.store, path):
-        measure_and_publish(run, settings, lora_path, path, recipe)
+        measure_and_publish(run, settings, lora_path, path, under_way, recipe)
+    clear(run.store, under_way)
     found = read_decision(fetch(run.store, path, settings.work_dir))
     log.info("decided", decision=found.outcome, reason=found.reason, evaluation=path, page=f"{path}/{PAGE_NAME}")
     if settings.fail_unless_promoted and found.outcome != "promote":
@@ -59,8 +63,9 @@ def evaluate(settings: EvaluateSettings) -> str:
 
 
 def measure_and_publish(
-    run: Run, settings: EvaluateSettings, lora_path: str, path: str, recipe: dict[str, object]
+    run: Run, settings: EvaluateSettings, lora_path: str, path: str, under_way: str, recipe: dict[str, object]
 ) -> None:
+    """Publishes the evaluation at `path`; `under_way` is where its pictures are kept until then."""
     lora = read_manifest(run.store, lora_path)
     dataset_path = lora.parents[0]
     dataset = fetch(run.store, dataset_path, settings.work_dir)
@@ -74,10 +79,11 @@ def measure_and_publish(
 
     pipeline = open_pipeline(settings)
     base_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
-    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model")
+    base_kept, lora_kept = (KeptPictures(run.store, f"{under_way}/{model}") for model in ("base", "lora"))
+    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", base_kept)
     put_on_lora(pipeline, lora_folder)
     lora_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
-    styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA")
+    styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
 
     network = StyleFeatures().to(pipeline.device)
     reference = style_features(as_large_as(held_out_images, base[0].size), network)
@@ -124,8 +130,10 @@ def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], r
     held_out = encode_held_out(images, pipeline.vae, pipeline.tokenizer, pipeline.text_encoder, resolution)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     with torch.autocast(pipeline.device.type, pipeline.dtype, enabled=pipeline.dtype != torch.float32):
-        losses: list[float] = held_out_losses(pipeline.unet, scheduler, held_out, pipeline.device).mean(dim=1).tolist()
-    return losses
+        images_one_by_one = interruptible(range(len(held_out)))
+        losses = held_out_losses(pipeline.unet, scheduler, held_out, pipeline.device, images_one_by_one)
+    means: list[float] = losses.mean(dim=1).tolist()
+    return means
 
 
 def as_large_as(images: list[CaptionedImage], size: tuple[int, int]) -> list[Image.Image]:

@@ -15,6 +15,7 @@ from service.artifacts.runs import Run
 from service.artifacts.scratch import scratch_folder
 from service.artifacts.stores import open_store
 from service.diffusion.grid import comparison_grid
+from service.diffusion.kept_pictures import KeptPictures, clear
 from service.diffusion.sampling import (
     Drawing,
     Request,
@@ -38,7 +39,9 @@ def infer(settings: InferSettings) -> str:
     lora = read_manifest(run.store, lora_path)
     recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
     images_path = run.path(f"images/{content_key(recipe)}")
+    under_way = run.path(f"drawing/{content_key(recipe)}")
     if exists(run.store, images_path):
+        clear(run.store, under_way)
         log.info("already complete", images=images_path)
         return images_path
 
@@ -46,10 +49,12 @@ def infer(settings: InferSettings) -> str:
     drawing = Drawing(
         settings.steps, settings.guidance, settings.resolution, settings.batch_size, settings.negative_prompt
     )
+    lora_folder = fetch(run.store, lora_path, settings.work_dir)  # before anything is drawn: it may be damaged
     pipeline = open_pipeline(settings)
-    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model")
-    put_on_lora(pipeline, fetch(run.store, lora_path, settings.work_dir), settings.lora_scale)
-    styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA")
+    base_kept, lora_kept = (KeptPictures(run.store, f"{under_way}/{model}") for model in ("base", "lora"))
+    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", base_kept)
+    put_on_lora(pipeline, lora_folder, settings.lora_scale)
+    styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
 
     with scratch_folder(settings.work_dir) as folder:
         write_images(folder / "base", base, requests, recipe | {"lora": None, "lora_version": None})
@@ -57,6 +62,7 @@ def infer(settings: InferSettings) -> str:
         rows = settings.variations
         comparison_grid(settings.prompts, by_prompt(base, rows), by_prompt(styled, rows)).save(folder / GRID_NAME)
         publish(run.store, folder, kind="images", path=images_path, parents=[lora_path], settings=recipe)
+    clear(run.store, under_way)
     log.info("images published", images=images_path, grid=f"{images_path}/{GRID_NAME}", count=len(base) + len(styled))
     return images_path
 

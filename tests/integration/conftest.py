@@ -16,9 +16,13 @@ from transformers import (
 )
 
 from service.dataset import captioners
+from service.exits import ExitCode
 from service.jobs.data_prep import data_prep
 from service.settings.data_prep import DataPrepSettings
+from service.settings.demo import DEMO_VARIABLES
 from tests.integration.bing import Web, offline_bing
+from tests.integration.canary import CANARIES
+from tests.integration.chain import SMALL, finish
 
 SIDE = 32
 WORDS = ["a", "red", "green", "blue", "cat", "dog", "tree", "castle", "on", "of", "picture", "sword"]
@@ -64,6 +68,15 @@ def prepare(tmp_path: Path, captioner: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a data set and a LoRA of a few steps, made with a secret in every variable that may hold one."""
+    folder = tmp_path_factory.mktemp("trained")
+    for job in ("data-prep", "train"):
+        assert finish(job, folder, DEMO_VARIABLES | SMALL | CANARIES).code == ExitCode.DONE
+    return folder
 
 
 @pytest.fixture
