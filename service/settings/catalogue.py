@@ -10,8 +10,10 @@ from service.exits import BadConfiguration
 from service.settings.common import CommonSettings, ModelSettings, flag_name, variable_name
 from service.settings.data_prep import DataPrepSettings
 from service.settings.demo import DemoSettings
+from service.settings.doctor import DoctorSettings
 from service.settings.evaluate import EvaluateSettings
 from service.settings.infer import InferSettings
+from service.settings.prune import PruneSettings
 from service.settings.train import TrainSettings
 
 SETTINGS: dict[str, type[CommonSettings]] = {
@@ -20,8 +22,10 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "infer": InferSettings,
     "evaluate": EvaluateSettings,
     "demo": DemoSettings,
+    "doctor": DoctorSettings,
+    "prune": PruneSettings,
 }
-PREFIXES = ("ARTIFACTS_", "DATA_PREP_", "EVALUATE_", "INFER_", "MODEL_", "TRAIN_")
+PREFIXES = ("ARTIFACTS_", "DATA_PREP_", "DOCTOR_", "EVALUATE_", "INFER_", "MODEL_", "PRUNE_", "TRAIN_")
 
 
 def known_variables() -> set[str]:

@@ -1,0 +1,28 @@
+"""The settings of the jobs, all of them: what one job does not read, the next one may stumble over."""
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import ValidationError
+
+from service.checks.findings import Finding, failure, ok
+from service.exits import BadConfiguration
+from service.settings.catalogue import SETTINGS, check_variables, explain_validation
+
+
+def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Iterable[Finding]:
+    """A finding for the names of the variables, and one a job for their values."""
+    try:
+        check_variables(environment)
+        yield ok("variables", "none is misspelt")
+    except BadConfiguration as error:
+        yield failure(
+            "variables",
+            BadConfiguration(f"{error}; correct the name: as it is, the variable does nothing"),
+        )
+    for job in jobs:
+        try:
+            SETTINGS[job]()
+            yield ok(f"settings {job}", "all values are accepted")
+        except ValidationError as error:
+            told = explain_validation(SETTINGS[job], error)
+            yield failure(f"settings {job}", BadConfiguration(f"{told}; `sdlora {job} --help` explains the variable"))

@@ -1,0 +1,120 @@
+"""The place for artifacts: everything the jobs do there is done once, to objects that are gone afterwards."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from service import stopping
+from service.artifacts.local_store import LocalStore
+from service.artifacts.stores import NotFound, ObjectStore, open_store
+from service.checks.findings import Finding, Status, failure, found, ok, warning
+from service.exits import BadData, MissingInput, ServiceError
+
+if TYPE_CHECKING:
+    from service.checks.s3 import S3Probe
+
+CONTENT = b"written by sdlora doctor, which deletes it again\n"
+
+
+def storage_checks(uri: str) -> Iterator[Finding]:
+    """A finding for each thing that the jobs do in a store. The objects are deleted whatever happens on the way."""
+    try:
+        store = open_store(uri)
+        s3 = s3_probe(store)
+    except ServiceError as error:
+        yield failure("storage", error)
+        return
+    prefix = f"doctor-{uuid.uuid4().hex[:12]}"
+    checks = Checks(store, prefix)
+    try:
+        if s3 is not None:
+            answers = found("storage", s3.answers)
+            yield answers
+            if answers.status == Status.FAILURE:
+                for name in ("write", "read", "list", "conditional write", "multipart", "delete"):
+                    yield warning(f"storage {name}", "not tried", "mend the storage first, then start doctor again")
+                return
+        for name, check in (("write", checks.write), ("read", checks.read), ("list", checks.list)):
+            stopping.check()
+            yield found(f"storage {name}", check)
+        if s3 is None:
+            yield found("storage conditional write", checks.exclusive)
+        else:
+            yield found("storage conditional write", lambda: s3.conditional(f"{prefix}-conditional"))
+            yield found("storage multipart", lambda: s3.multipart(f"{prefix}-multipart"))
+        yield found("storage delete", checks.delete)
+    finally:
+        clean_up(store, prefix)
+
+
+def s3_probe(store: ObjectStore) -> "S3Probe | None":
+    """What only a bucket is asked; None for a folder."""
+    if isinstance(store, LocalStore):
+        return None
+    from service.checks.s3 import S3Probe  # boto3 takes half a second to import
+
+    return S3Probe.of(store)
+
+
+def clean_up(store: ObjectStore, prefix: str) -> None:
+    """Deletes what is left. Of a store that does not let us, the findings have told already."""
+    with suppress(ServiceError):
+        for entry in list(store.list(prefix)):
+            with suppress(ServiceError):
+                store.delete(entry.key)
+
+
+class Checks:
+    """What every kind of store must do."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._key = f"{prefix}-object"
+
+    def write(self) -> Finding:
+        self._store.put(self._key, CONTENT)
+        return ok("storage write", f"{self._store.uri} takes objects")
+
+    def read(self) -> Finding:
+        try:
+            content = self._store.get(self._key)
+        except NotFound as error:
+            raise MissingInput(f"there is nothing to read; see `storage write`: {error}") from error
+        if content != CONTENT:
+            raise BadData(
+                f"{self._store.uri} gives back {len(content)} bytes that are not those written; check the server, and the "
+                "proxies on the way to it"
+            )
+        return ok("storage read", "what was written is read back")
+
+    def list(self) -> Finding:
+        if self._key not in {entry.key for entry in self._store.list(self._prefix)}:
+            raise BadData(
+                f"{self._store.uri} does not list what was just written; the store must be consistent, as S3 has been "
+                "since 2020: use another server"
+            )
+        return ok("storage list", "what was written is listed")
+
+    def exclusive(self) -> Finding:
+        """In a folder: of two writers of one key, only the first one wins."""
+        key = f"{self._prefix}-exclusive"
+        first, second = self._store.put_if_absent(key, b"first"), self._store.put_if_absent(key, b"second")
+        if not first or second or self._store.get(key) != b"first":
+            return warning(
+                "storage conditional write",
+                "the folder lets a second writer replace what a first one wrote",
+                "let one job of a run work at a time, or use another file system",
+            )
+        return ok("storage conditional write", "of two writers the first one wins")
+
+    def delete(self) -> Finding:
+        self._store.delete(self._key)
+        if self._key in {entry.key for entry in self._store.list(self._prefix)}:
+            return warning(
+                "storage delete",
+                "a deleted object is still listed",
+                "allow s3:DeleteObject; else old checkpoints stay, and so does their bill",
+            )
+        return ok("storage delete", "what was written is gone")

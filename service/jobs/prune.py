@@ -1,0 +1,84 @@
+"""`sdlora prune`: old checkpoints and leftovers out; tells first what it would delete."""
+
+import json
+from collections.abc import Iterable, Set
+from datetime import UTC, datetime
+
+import structlog
+
+from service import stopping
+from service.artifacts.publishing import list_artifacts
+from service.artifacts.retention import CHECKPOINT, Deletion, Keep, carry_out, plan_retention, plan_sweep
+from service.artifacts.runs import Run
+from service.artifacts.stores import NotFound, ObjectStore, open_store
+from service.exits import BadData, MissingInput
+from service.settings.prune import PruneSettings
+
+log = structlog.get_logger(__name__)
+
+
+def prune(settings: PruneSettings) -> None:
+    """Deletes what the settings let go; with PRUNE_DRY_RUN, which is the default, it only tells.
+
+    Raises MissingInput when there is nothing of the run, and BadData when it cannot be told what must stay.
+    """
+    store = open_store(settings.artifacts_uri)
+    now = datetime.now(UTC)
+    runs = all_runs(store) if settings.all_runs else [settings.run_id]
+    if not settings.all_runs and next(iter(store.list(f"runs/{settings.run_id}/")), None) is None:
+        raise MissingInput(f"there is no run {settings.run_id!r} in {store.uri}; correct RUN_ID or ARTIFACTS_URI")
+    champions = promoted(store)
+    plan: list[Deletion] = []
+    for run_id in stopping.interruptible(runs):
+        run = Run(store, run_id)
+        plan += plan_retention(run, Keep(settings.keep_last, settings.keep_every), protected(run, champions), now)
+    if settings.all_runs:
+        planned = {deletion.path for deletion in plan}
+        plan += [deletion for deletion in plan_sweep(store, now) if deletion.path not in planned]
+
+    for deletion in plan:
+        if settings.dry_run:
+            log.info("would delete", path=deletion.path, reason=deletion.reason, bytes=deletion.bytes)
+        else:
+            stopping.check()
+            carry_out(store, [deletion])
+    total = sum(deletion.bytes for deletion in plan)
+    told = "set PRUNE_DRY_RUN=false to delete it" if settings.dry_run and plan else ""
+    log.info("pruned" if not settings.dry_run else "would prune", runs=len(runs), items=len(plan), bytes=total,
+             **({"next": told} if told else {}))  # fmt: skip
+
+
+def all_runs(store: ObjectStore) -> list[str]:
+    return sorted({entry.key.split("/")[1] for entry in store.list("runs/") if entry.key.count("/") > 1})
+
+
+def promoted(store: ObjectStore) -> set[str]:
+    """Paths of the LoRAs that are a champion now. Raises BadData for a pointer that cannot be read: it might be any."""
+    champions = set()
+    for entry in store.list("registry/"):
+        if entry.key.endswith("/champion.json"):
+            try:
+                champions.add(str(json.loads(store.get(entry.key))["lora"]))
+            except NotFound:
+                continue
+            except (ValueError, KeyError, TypeError) as error:
+                raise BadData(
+                    f"{store.uri}/{entry.key} names no LoRA, so nothing may be deleted; mend it first, or promote again"
+                ) from error
+    return champions
+
+
+def protected(run: Run, champions: Set[str]) -> set[int]:
+    """Steps whose checkpoints stay: all of a run whose LoRA is a champion, else the best and the last step that it tells."""
+    if run.path("lora") in champions:
+        return steps_of(list_artifacts(run.store, run.path("checkpoints")))
+    try:
+        status = json.loads(run.store.get(run.path("status.json")))
+        told = [status.get("bestStep"), status.get("step")]
+    except (NotFound, ValueError, AttributeError):
+        return set()  # a run of which nothing is known: its newest ones stay in any case
+    return {step for step in told if isinstance(step, int)}
+
+
+def steps_of(paths: Iterable[str]) -> set[int]:
+    return {int(match[1]) for path in paths if (match := CHECKPOINT.search(f"{path}/"))}
