@@ -70,8 +70,8 @@ def test_validation_is_strict_about_fields_that_do_not_exist() -> None:
         kubernetes_validate.validate(misspelt, OLDEST_KUBERNETES, strict=True)
 
 
-def test_there_is_a_job_for_each_of_the_four_stages_and_for_the_parts_of_a_divided_one() -> None:
-    stages = ("data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate")
+def test_there_is_a_job_for_each_of_the_four_stages_for_the_parts_of_a_divided_one_and_to_look_before() -> None:
+    stages = ("doctor", "data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate")
     assert {f"{stage}-job.yaml" for stage in stages} == set(JOB_MANIFESTS)
 
 
@@ -199,7 +199,14 @@ def codes_of(name: str, action: str) -> list[int]:
 
 def test_the_stages_that_draw_or_train_ask_for_a_gpu() -> None:
     asking = {name for name in JOB_MANIFESTS if container_of(name)["resources"]["limits"].get("nvidia.com/gpu") == 1}
-    assert asking == {"train-job.yaml", "infer-job.yaml", "evaluate-job.yaml"}
+    assert asking == {"train-job.yaml", "infer-job.yaml", "evaluate-job.yaml", "doctor-job.yaml"}
+
+
+def test_doctor_looks_at_a_pod_like_the_one_that_trains() -> None:
+    looked_at, trains = container_of("doctor-job.yaml"), container_of("train-job.yaml")
+    for part in ("resources", "volumeMounts", "envFrom", "securityContext"):
+        assert looked_at[part] == trains[part]
+    assert pod_of("doctor-job.yaml")["volumes"] == pod_of("train-job.yaml")["volumes"]
 
 
 @each_job
@@ -210,7 +217,11 @@ def test_the_job_reads_its_settings_from_the_config_map_and_its_keys_from_the_se
         {"secretRef": {"name": secret["metadata"]["name"]}},
     ]
     # The jobs find one another's work by the RUN_ID of the ConfigMap: none may have one of its own.
-    if name not in (SHARDS, FINALIZE):
+    if name == "train-job.yaml":
+        assert container_of(name)["env"] == [
+            {"name": "ATTEMPT_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+        ]
+    elif name not in (SHARDS, FINALIZE):
         assert "env" not in container_of(name)
 
 
