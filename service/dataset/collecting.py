@@ -66,15 +66,15 @@ class Keeper:
         self._turn = asyncio.Lock()
 
     async def keep(self, record: Record, png: bytes | None) -> None:
-        """Returns when the outcome, and its image before it, would survive a kill."""
+        """Returns when the outcome, and after it its picture, would survive a kill."""
         loop = asyncio.get_running_loop()
-        if png is not None:
-            await loop.run_in_executor(self._threads, self._preparation.keep_png, record, png)
         self._waiting.append(record)
         async with self._turn:
             if record in self._waiting:  # else who had the turn before has stored it as well
                 records, self._waiting = self._waiting, []
                 await loop.run_in_executor(self._threads, self._preparation.keep_outcomes, records)
+        if png is not None:
+            await loop.run_in_executor(self._threads, self._preparation.keep_png, record, png)
 
 
 class Sorted(NamedTuple):

@@ -1,7 +1,7 @@
 """What a data-prep that is under way has done so far, kept in the store: a killed one goes on, and shards find each other.
 
 runs/<run>/preparation/<key>/candidates.jsonl              the list that all shards work on
-                             outcomes/00000042-<id>.jsonl  what became of some candidates, once that is final
+                             outcomes/00000042-<id>.jsonl  what became of some candidates; final once its picture is there too
                              images/<sha256>.png           the canonical images
                              thumbnails/00000042.png       of decoded images that are left out
                              shards/00001-of-00005.jsonl   all outcomes of a shard that is done
@@ -73,9 +73,11 @@ class Preparation:
         return [Candidate(**json.loads(line)) for line in content.splitlines()]
 
     def outcomes(self, candidates: Sequence[Candidate]) -> list[Record]:
-        """The records of those candidates whose outcome is final, by rank. One whose image is lost counts as open."""
+        """The records of those candidates whose outcome is final, by rank. One whose picture is missing counts as open."""
         by_rank = {candidate.rank: candidate for candidate in candidates}
-        images = {entry.key.rpartition("/")[2] for entry in self._store.list(f"{self._path}/images/")}
+        pictures = {
+            entry.key for part in ("images", "thumbnails") for entry in self._store.list(f"{self._path}/{part}/")
+        }
         found: dict[int, Record] = {}
 
         def read(key: str) -> None:
@@ -85,7 +87,7 @@ class Preparation:
                     entry = json.loads(line)
                     if entry["rank"] in by_rank:
                         record = record_of(entry, by_rank[entry["rank"]])
-                        if record.reason is not None or f"{record.sha256}.png" in images:
+                        if record.features is None or self._picture(record) in pictures:
                             found[record.candidate.rank] = record
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("outcomes are read as none", key=key, error=str(error))
@@ -94,11 +96,14 @@ class Preparation:
         return [found[rank] for rank in sorted(found)]
 
     def keep_png(self, record: Record, png: bytes) -> None:
-        """Stores the canonical image of a good candidate, or the thumbnail of one that is left out."""
-        self._store.put(self._image(record) if record.reason is None else self._thumbnail(record), png)
+        """Stores the canonical image of a good candidate, or the thumbnail of one that is left out.
+
+        Its outcome must be stored before, which this makes final: an image that is there is never fetched again.
+        """
+        self._store.put(self._picture(record), png)
 
     def keep_outcomes(self, records: Sequence[Record]) -> None:
-        """Makes outcomes final. Their images must be stored before: an outcome without its image would be believed."""
+        """Stores outcomes, which are final at once where no picture belongs to them."""
         content = lines(map(entry_of, records))
         name = f"{records[0].candidate.rank:08}-{hashlib.sha256(content).hexdigest()[:8]}"
         self._store.put(f"{self._path}/outcomes/{name}.jsonl", content)
@@ -172,6 +177,10 @@ class Preparation:
     def _clear(self, key: str) -> None:
         stopping.check()  # the next start clears the rest
         self._store.delete(key)
+
+    def _picture(self, record: Record) -> str:
+        """Where the picture of a decoded candidate is kept while it is only known by itself."""
+        return self._image(record) if record.reason is None else self._thumbnail(record)
 
     def _thumbnail(self, record: Record) -> str:
         return f"{self._path}/thumbnails/{record.candidate.rank:08}.png"

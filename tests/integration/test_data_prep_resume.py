@@ -11,6 +11,7 @@ import pytest
 
 from service.artifacts.publishing import list_artifacts
 from service.artifacts.stores import open_store
+from service.dataset.preparation import Preparation
 from service.exits import ExitCode, MissingInput
 from service.jobs import data_prep
 from tests.conftest import use
@@ -21,12 +22,12 @@ from tests.servers import S3Server
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:ResourceWarning")
 
-IMAGES = 240
+IMAGES = 120
 KILLS = 20
 
 
 def url_of(rank: int) -> str:
-    return f"https://images{rank % 20}.example.com/{rank}.png"
+    return f"http://images{rank % 20}.example.com/{rank}.png"
 
 
 def wide_web(web: Web, file: Path, count: int = IMAGES) -> None:
@@ -57,7 +58,7 @@ def variables(file: Path, **more: str) -> dict[str, str]:
         "MODEL_BASE": "miniature",
         "DATA_PREP_SOURCE": "urls",
         "DATA_PREP_URLS": str(file),
-        "DATA_PREP_LIMIT": "150",
+        "DATA_PREP_LIMIT": "75",
         "DATA_PREP_CANDIDATES": str(IMAGES),
         "DATA_PREP_CAPTIONER": "sidecar",
         "DATA_PREP_FETCH_CONCURRENCY": "8",
@@ -72,14 +73,24 @@ def only_dataset(folder: Path) -> str:
 
 
 def kept_outcomes(folder: Path) -> set[int]:
+    """The ranks of candidates that were done: their outcome is stored, and their picture, if they have one."""
+    return {line["rank"] for line in stored_outcomes(folder) if line["features"] is None or picture_of(line, folder)}
+
+
+def stored_outcomes(folder: Path) -> list[dict[str, Any]]:
     files = (folder / "artifacts" / "runs").rglob("outcomes/*.jsonl")
-    return {json.loads(line)["rank"] for file in files for line in file.read_text().splitlines()}
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def picture_of(line: dict[str, Any], folder: Path) -> list[Path]:
+    name = f"thumbnails/{line['rank']:08}.png" if line["reason"] else f"images/{line['features']['sha256']}.png"
+    return list((folder / "artifacts" / "runs").rglob(name))
 
 
 def test_killed_twenty_times_it_publishes_the_same_and_fetches_nothing_twice(web: Web, tmp_path: Path) -> None:
     wide_web(web, tmp_path / "list.csv")
     settings = variables(tmp_path / "list.csv")
-    web.latency = 0.2
+    web.latency = 0.1
     warm_up()
     begin = time.monotonic()
     assert finish("data-prep", tmp_path / "whole", settings).code == ExitCode.DONE
@@ -88,7 +99,7 @@ def test_killed_twenty_times_it_publishes_the_same_and_fetches_nothing_twice(web
 
     web.requests.clear()  # what was asked for in the undisturbed run does not count
     dice = random.Random(7)
-    kills = runs = asked_again = interrupted = 0
+    kills = runs = asked_again = unknown = interrupted = 0
     while kills < KILLS:
         folder = tmp_path / f"run {runs}"
         ended = None
@@ -102,19 +113,44 @@ def test_killed_twenty_times_it_publishes_the_same_and_fetches_nothing_twice(web
             process.join(SECONDS)
             asked_again += requests_of(web, stored) - before
             stored = kept_outcomes(folder)
+            # An image without an outcome would be fetched again by the next start, which cannot know whose it is.
+            known = {line["features"]["sha256"] for line in stored_outcomes(folder) if line["features"]}
+            unknown += ended is None and bool(
+                {file.stem for file in folder.rglob("preparation/*/images/*.png")} - known
+            )
             kills += ended is None
             interrupted += ended is None and 0 < len(stored) < IMAGES
         assert ended == ExitCode.DONE
         assert only_dataset(folder) == undisturbed
         runs += 1
-    assert asked_again == 0
-    assert interrupted >= 3  # while it was collecting; the other kills fell before and after
+    assert (asked_again, unknown) == (0, 0)
+    assert interrupted >= KILLS // 4  # while it was collecting; the other kills fell before and after
 
 
 def requests_of(web: Web, ranks: set[int]) -> int:
     """How often the candidates of these ranks were asked for until now."""
     wanted = {url_of(rank) for rank in ranks}
     return sum(url in wanted for url in list(web.requests))
+
+
+@pytest.mark.parametrize("write", ["keep_outcomes", "keep_png"])
+def test_what_is_stored_is_not_fetched_again_whichever_write_was_the_last(
+    write: str, web: Web, prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide_web(web, tmp_path / "list.csv", 2)
+    common = {"source": "urls", "urls": str(tmp_path / "list.csv"), "captioner": "sidecar", "min_images": 2}
+
+    def dies(*_: object) -> None:
+        raise KeyError("the power went")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Preparation, write, dies)
+        with pytest.raises(KeyError):
+            prepare(**common, fetch_concurrency=1)
+    images = len(list((tmp_path / "artifacts").rglob("preparation/*/images/*.png")))
+    before = len(web.requests)
+    prepare(**common)
+    assert len(web.requests) - before == 2 - images
 
 
 @pytest.mark.parametrize("place", ["folder", "moto"])
