@@ -8,11 +8,8 @@ from PIL import Image
 from service.dataset.candidates import Record
 from service.dataset.imagefolder import Row
 from service.dataset.preparation import Preparation
-from service.dataset.report import Tile, spread
+from service.dataset.report import SHOWN, Tile, of_each_reason, spread
 from service.dataset.screening import png_of, thumbnail
-
-SHOWN = 120
-"""Images on each sheet; spread over all of them, so that the page stays small."""
 
 
 def accepted_tiles(rows: Sequence[Row], preparation: Preparation) -> list[Tile]:
@@ -25,14 +22,18 @@ def accepted_tiles(rows: Sequence[Row], preparation: Preparation) -> list[Tile]:
 
 def rejected_tiles(records: Sequence[Record], preparation: Preparation) -> list[Tile]:
     """Images that were decoded and left out, with their reasons."""
-    decoded = [record for record in records if record.reason is not None and record.features is not None]
     tiles = []
-    for record in spread(decoded, SHOWN):
+    for record in of_each_reason(records, seen=True):
         png = preparation.picture(record)
         if png is not None:
-            why = ": ".join(part for part in (str(record.reason), record.detail) if part)
-            tiles.append(Tile(small(png), why, record.candidate.origin))
+            tiles.append(Tile(small(png), why(record), record.candidate.origin))
     return tiles
+
+
+def why(record: Record) -> str:
+    """The reason, with the figure that decided or the image that was kept instead."""
+    because = f"{record.kept} stayed" if record.kept else record.detail
+    return f"{record.reason}: {because}" if because else str(record.reason)
 
 
 def small(png: bytes) -> bytes:

@@ -45,6 +45,8 @@ ASPECTS = ((0.5, "tall, under 1:2"), (0.8, "tall"), (1.25, "about square"), (2.0
 MOST_ASPECT = "wide, over 2:1"
 HOSTS = 15
 WORDS = 12
+SHOWN = 120
+"""Images on each sheet, and rows of the list below them; spread over all, so that the page stays small."""
 FUSED_SHARE = 0.3
 FUSED_FROM = 10
 """Captions below which a share says little."""
@@ -114,6 +116,14 @@ class Tile:
         return self.origin if self.origin.startswith(("http://", "https://")) else None
 
 
+class Unseen(NamedTuple):
+    """A candidate of which there is no picture, with what is known of why."""
+
+    reason: str
+    detail: str
+    origin: str
+
+
 class Bar(NamedTuple):
     """A row of a chart: `number`, and `share` of the longest row in percent."""
 
@@ -145,11 +155,13 @@ def write_report(
     captions: Mapping[str, str],
     accepted: Sequence[Tile],
     rejected: Sequence[Tile],
+    held_out: int,
     settings: Mapping[str, Any],
 ) -> None:
     """Writes the page. The same arguments give the same bytes.
 
-    `captions` is by sha256, of accepted records only; `accepted` and `rejected` are the tiles of the contact sheets.
+    `captions` is by sha256, of accepted records only; `accepted` and `rejected` are the tiles of the contact sheets;
+    `held_out` of the accepted images are not trained on.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     good = [record for record in records if record.reason is None]
@@ -162,6 +174,7 @@ def write_report(
         style=style,
         candidates=len(records),
         good=len(good),
+        held_out=held_out,
         hosts=by_host(records),
         host_count=len({host for record in records if (host := host_of(record.candidate.origin))}),
         reasons=by_reason(records),
@@ -173,6 +186,11 @@ def write_report(
         fused_from=FUSED_FROM,
         accepted=accepted,
         rejected=rejected,
+        seen=sum(record.reason is not None and record.features is not None for record in records),
+        unseen=[
+            Unseen(str(one.reason), one.detail, one.candidate.origin) for one in of_each_reason(records, seen=False)
+        ],
+        unseen_count=sum(record.features is None for record in records),
         settings={key: "" if value is None else value for key, value in sorted(settings.items())},
     )
     file.write_text(page, encoding="utf-8", errors="replace")
@@ -182,6 +200,20 @@ def by_reason(records: Sequence[Record]) -> list[Bar]:
     """How many candidates were left out for which reason, the commonest first."""
     counts = Counter(record.reason for record in records if record.reason is not None)
     return bars([(str(reason), count, EXPLANATIONS[reason]) for reason, count in ordered(counts)])
+
+
+def of_each_reason(records: Sequence[Record], *, seen: bool) -> list[Record]:
+    """SHOWN of the records that were left out after they were decoded (`seen`), or before; by reason.
+
+    A rare reason is shown whole: a hundred copies tell less than the one picture that is too small.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.reason is not None and (record.features is not None) == seen:
+            groups.setdefault(record.reason, []).append(record)
+    named = [groups[reason] for reason in Reason if reason in groups]
+    shares = shared_out([len(group) for group in named], SHOWN)
+    return [record for group, share in zip(named, shares, strict=True) for record in spread(group, share)]
 
 
 def by_host(records: Sequence[Record]) -> list[Bar]:
@@ -258,6 +290,16 @@ def length_label(length: int) -> str:
 def without_phrase(words: Sequence[str], phrase: Sequence[str]) -> list[str]:
     """The words after the phrase, where they begin with it."""
     return list(words[len(phrase) :]) if phrase and list(words[: len(phrase)]) == list(phrase) else list(words)
+
+
+def shared_out(sizes: Sequence[int], count: int) -> list[int]:
+    """How many of `count` each group gets: small groups all that they have, the others equal parts of the rest."""
+    shares = [0] * len(sizes)
+    ordered = sorted(range(len(sizes)), key=lambda index: sizes[index])
+    for place, index in enumerate(ordered):
+        shares[index] = min(sizes[index], count // (len(sizes) - place))
+        count -= shares[index]
+    return shares
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:

@@ -114,6 +114,7 @@ def finalize(
             captions=captions,
             accepted=accepted_tiles(rows, preparation),
             rejected=rejected_tiles(records, preparation),
+            held_out=len(validation),
             # Where the images lie is left out: the same ones from another folder are the same data set.
             settings={name: value for name, value in recipe(settings).items() if name not in ("folder", "urls")},
         )

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from service.dataset.candidates import Candidate, Features, Reason, Record
 from service.dataset.report import (
     EXPLANATIONS,
+    SHOWN,
     Tile,
     by_host,
     by_reason,
     caption_statistics,
+    of_each_reason,
+    shared_out,
     spread,
     write_report,
 )
@@ -29,9 +32,10 @@ def page(tmp_path: Path, records: Sequence[Record], **values: Any) -> str:
     arguments: dict[str, Any] = {
         "name": "sprites",
         "style": "pixel art",
-        "captions": {one.sha256: f"pixel art, thing {one.candidate.rank}" for one in records},
+        "captions": {one.sha256: f"pixel art, thing {one.candidate.rank}" for one in records if one.features},
         "accepted": [],
         "rejected": [],
+        "held_out": 0,
         "settings": {"limit": 9, "side": None},
         **values,
     }
@@ -50,9 +54,11 @@ def test_the_page_counts_shows_and_explains(tmp_path: Path) -> None:
         record(2, "http://b.example/3.png", Reason.TOO_SMALL),
     ]
     tiles = [Tile(png(0), "pixel art, thing 0", records[0].candidate.origin, "validation")]
-    text = page(tmp_path, records, accepted=tiles, rejected=[Tile(png(1), "too_small: 64x64", "x")])
+    tile = Tile(png(1), "too_small: 64x64", "x")
+    text = page(tmp_path, records, accepted=tiles, rejected=[tile], held_out=1)
     for part in ("too_small", "too few pixels", "64 to 127", "a.example", "held out", "thing", "64x64", "limit"):
         assert part in text
+    assert "<b>0</b> to train on" in text
     assert re.search(r"<b>1</b> images.*<b>3</b> candidates.*<b>2</b> left out.*<b>2</b> hosts", text, re.DOTALL)
     assert "wide, over 2:1" in text
 
@@ -90,10 +96,38 @@ def test_what_the_web_says_is_text_and_nothing_else(tmp_path: Path) -> None:
     assert len(text) < 60_000
 
 
-def test_a_hundred_thousand_candidates_make_no_larger_a_page(tmp_path: Path) -> None:
+def test_very_many_candidates_make_no_larger_a_page(tmp_path: Path) -> None:
     small = page(tmp_path / "a", [record(rank, f"http://{rank}.example/") for rank in range(100)])
-    large = page(tmp_path / "b", [record(rank, f"http://{rank}.example/") for rank in range(100_000)])
+    large = page(tmp_path / "b", [record(rank, f"http://{rank}.example/") for rank in range(20_000)])
     assert len(large) < len(small) + 2000
+
+
+def test_a_rare_reason_is_shown_whole_beside_a_common_one() -> None:
+    common = [record(rank, reason=Reason.DUP_NEAR) for rank in range(500)]
+    rare = [record(rank, reason=Reason.TOO_SMALL) for rank in range(500, 503)]
+    unseen = [Record(Candidate(rank, "x"), Reason.HTTP_STATUS) for rank in range(503, 510)]
+    records = [*common, *rare, *unseen, record(510)]
+    shown = of_each_reason(records, seen=True)
+    assert len(shown) == SHOWN
+    assert shown[:3] == rare
+    assert {one.reason for one in shown[3:]} == {Reason.DUP_NEAR}
+    assert of_each_reason(records, seen=False) == unseen
+
+
+@given(st.lists(st.integers(0, 40), max_size=9), st.integers(0, 100))
+def test_what_can_be_shown_is_shared_out(sizes: list[int], count: int) -> None:
+    shares = shared_out(sizes, count)
+    assert sum(shares) == min(count, sum(sizes))
+    assert all(share <= size for share, size in zip(shares, sizes, strict=True))
+    cut = [share for share, size in zip(shares, sizes, strict=True) if share < size]
+    assert not cut or max(shares) - min(cut) <= 1
+
+
+def test_what_was_never_seen_is_listed(tmp_path: Path) -> None:
+    lost = [Record(Candidate(1, "http://a.example/<b>.png"), Reason.HTTP_STATUS, "410"), record(2)]
+    text = page(tmp_path, [record(0), *lost])
+    assert "Left out without a picture: 1<" in text
+    assert "<tr><th>http_status</th><td>410</td><td>http://a.example/&lt;b&gt;.png</td></tr>" in text
 
 
 def test_hosts_and_reasons_come_by_number() -> None:
