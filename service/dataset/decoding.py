@@ -57,7 +57,8 @@ def decode(source: bytes | Path) -> Decoded:
             # Pillow refuses twice as many pixels and only warns of these, by a filter that threads would share.
             if image.width * image.height > MOST_PIXELS:
                 raise Rejection(Reason.DECOMPRESSION_BOMB, f"{image.width}x{image.height}")
-            animated = bool(getattr(image, "is_animated", False))
+            # The further frames of a camera's MPO are previews and maps of the same picture.
+            animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             image.load()
             return Decoded(to_rgb(upright(image)), animated)
     except UnidentifiedImageError as error:

@@ -6,13 +6,15 @@ import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import structlog
 
 from service.artifacts.disk import disk_errors
 from service.artifacts.keys import content_key
-from service.artifacts.stores import ObjectStore
+from service.artifacts.parallel import for_each
+from service.artifacts.stores import ObjectStore, is_safe
 from service.dataset.candidates import Candidate, Reason, Rejection
 from service.exits import MissingInput
 
@@ -61,16 +63,23 @@ class BucketSource:
 
     def state(self) -> str:
         """Keys and sizes of the objects, and the captions, which may change and keep their size."""
-        return content_key({**self._sizes, "": [candidate.caption for candidate in self.candidates()]})
+        return content_key({**self._sizes, "": [candidate.caption for candidate in self._candidates]})
 
     def candidates(self) -> list[Candidate]:
-        return captioned(list(self._sizes), self._store.get)
+        return self._candidates
+
+    @cached_property
+    def _candidates(self) -> list[Candidate]:
+        return captioned(list(self._sizes), lambda name: self._store.get(name) if is_safe(name) else b"")
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Callable[[Candidate], Awaitable[bytes | Path]]]:
         async def read(candidate: Candidate) -> bytes | Path:
             if (size := self._sizes.get(candidate.origin, 0)) > self._max_bytes:
                 raise Rejection(Reason.TOO_LARGE_BYTES, f"{size} bytes")
+            if not is_safe(candidate.origin):
+                # Anybody may have put it there: one odd key must not end the job.
+                raise Rejection(Reason.BLOCKED_ADDRESS, "a key with empty or relative parts, or unprintable")
             return await asyncio.to_thread(self._store.get, candidate.origin)
 
         yield read
@@ -100,16 +109,19 @@ def captioned(names: Sequence[str], read: Callable[[str], bytes]) -> list[Candid
     images = {name for name in names if not name.endswith(".txt")} - set(tables)
     texts = {str(PurePosixPath(name).with_suffix("")): name for name in names if name.endswith(".txt")}
     texts = {stem: texts[stem] for name in images if (stem := str(PurePosixPath(name).with_suffix(""))) in texts}
+    sidecars = {*tables, *texts.values()}
+    contents: dict[str, bytes] = {}
+    # At once, because a bucket may hold a text beside each of very many images.
+    for_each(lambda name: contents.update({name: read(name)}), sorted(sidecars), "reading captions")
     captions: dict[str, str] = {}
     for table in tables:
-        captions |= captions_of(read(table), PurePosixPath(table).parent)
-    sidecars = {*tables, *texts.values()}
+        captions |= captions_of(contents[table], PurePosixPath(table).parent)
     candidates: list[Candidate] = []
     for name in names:
         if name in sidecars:
             continue
         text = texts.get(str(PurePosixPath(name).with_suffix("")))
-        told = read(text).decode("utf-8-sig", errors="replace").strip() if text else captions.get(name)
+        told = contents[text].decode("utf-8-sig", errors="replace").strip() if text else captions.get(name)
         candidates.append(Candidate(len(candidates), name, caption=told or None))
     return candidates
 

@@ -8,7 +8,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from service.artifacts.disk import disk_errors
-from service.artifacts.stores import open_store
+from service.artifacts.stores import NotFound, open_store
 from service.dataset.candidates import Candidate
 from service.exits import BadConfiguration, BadData, MissingInput
 
@@ -23,7 +23,10 @@ def read_list(place: str) -> bytes:
         folder, _, name = place.rpartition("/")
         if folder in ("s3:", "s3:/") or not name:
             raise BadConfiguration(f"DATA_PREP_URLS={place} names no file; write s3://bucket/path/list.csv")
-        return open_store(folder).get(name)
+        try:
+            return open_store(folder).get(name)
+        except NotFound as error:
+            raise MissingInput(f"DATA_PREP_URLS={place} is an object that does not exist") from error
     file = Path(place).expanduser()
     with disk_errors(file, "DATA_PREP_URLS"):
         if not file.is_file():
@@ -44,10 +47,12 @@ def candidates_of(content: bytes, place: str) -> list[Candidate]:
         table = table_of(content)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise BadData(f"DATA_PREP_URLS={place} is no CSV or Parquet file: {str(error).splitlines()[0]}") from error
-    names = {SYNONYMS.get(name.lower(), name.lower()): name for name in table.column_names}
-    if "url" not in names:
+    numbers: dict[str, int] = {}  # two columns may have the same name; of those that mean the same, the first counts
+    for number, name in enumerate(table.column_names):
+        numbers.setdefault(SYNONYMS.get(name.lower(), name.lower()), number)
+    if "url" not in numbers:
         raise BadData(f"DATA_PREP_URLS={place} has no column `url`; it has {', '.join(table.column_names) or 'none'}")
-    values = {column: texts(table.column(names[column])) for column in COLUMNS if column in names}
+    values = {column: texts(table.column(numbers[column])) for column in COLUMNS if column in numbers}
     candidates: list[Candidate] = []
     for row, url in enumerate(values.pop("url")):
         if url:
@@ -67,4 +72,11 @@ def table_of(content: bytes) -> pyarrow.Table:
 
 
 def texts(column: pyarrow.ChunkedArray) -> list[str]:
-    return [str(value).strip() if value is not None else "" for value in column.to_pylist()]
+    return [text_of(value).strip() for value in column.to_pylist()]
+
+
+def text_of(value: object) -> str:
+    """A cell of a Parquet file may be bytes, where a writer did not say that they are text."""
+    if value is None:
+        return ""
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from service.artifacts.publishing import fetch, list_artifacts, read_manifest
@@ -146,6 +149,67 @@ def test_a_prefix_of_a_bucket_is_a_folder(
         prepare(folder=f"{uri}/nothing")
 
 
+def test_a_bucket_may_hold_anything(
+    pictures: Path, prepare: Any, moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(moto, monkeypatch)
+    bucket = moto.new_bucket()
+    client = boto3.client("s3")
+    odd = ["a//b.png", "a//b.txt", "back\\slash.png", "large.png"]
+    for key in [*odd, "by hand/"]:
+        client.put_object(Bucket=bucket, Key=f"ours/{key}", Body=png(50) + b"x" * (90_000 if key == "large.png" else 0))
+    for file in pictures.glob("*.*"):
+        client.upload_file(str(file), bucket, f"ours/{file.name}")
+    client.put_object(Bucket=bucket, Key="ours/4.txt", Body=b"a blue tower")
+    path = prepare(source="s3", folder=f"s3://{bucket}/ours", fetch_max_bytes=90_000)
+    entries = {entry["origin"]: entry for entry in provenance(tmp_path / "artifacts", path)}
+    assert {key: entries[key]["reason"] for key in odd if key in entries} == {
+        "a//b.png": "blocked_address",
+        "back\\slash.png": "blocked_address",
+        "large.png": "too_large_bytes",
+    }
+    assert (
+        captions_of(tmp_path / "artifacts" / path)[entries["4.jpeg"]["file_name"]] == "8-bit illustration, a blue tower"
+    )
+
+
+def test_a_list_in_a_bucket_is_read_like_one_on_the_disk(
+    web: Web, prepare: Any, moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(moto, monkeypatch)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    urls = [f"http://images.example.com/{seed}.png" for seed in range(5)]
+    web.answers = {url: Answer(body=png(seed)) for seed, url in enumerate(urls)}
+    captions = ["a cat", None, "a dog", "007", None]
+    table = pyarrow.table({"URL": urls, "TEXT": captions})
+    pyarrow.parquet.write_table(table, tmp_path / "list.parquet")
+    rows = zip(["url", *urls], ["caption", *captions], strict=True)
+    (tmp_path / "list.csv").write_text("".join(f"{url},{caption or ''}\n" for url, caption in rows))
+    uri = f"s3://{moto.new_bucket()}/lists"
+    open_store(uri).put("list.parquet", tmp_path / "list.parquet")
+    path = prepare(source="urls", urls=f"{uri}/list.parquet")
+    assert prepare(source="urls", urls=str(tmp_path / "list.csv")) == path
+    told = captions_of(tmp_path / "artifacts" / path)
+    entries = provenance(tmp_path / "artifacts", path)
+    assert [told[entries[place]["file_name"]] for place in (0, 2, 3)] == [
+        f"8-bit illustration, {caption}" for caption in ("a cat", "a dog", "007")
+    ]
+    with pytest.raises(MissingInput, match="DATA_PREP_URLS"):
+        prepare(source="urls", urls=f"{uri}/lost.csv")
+
+
+def test_images_that_look_alike_are_on_the_same_side_of_the_split(prepare: Any, tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    for seed in range(12):
+        (tmp_path / "pairs" / f"{seed}.png").write_bytes(png(seed))
+        (tmp_path / "pairs" / f"{seed} again.jpg").write_bytes(encoded(sprite(seed, (80, 72)), "JPEG", quality=80))
+    path = prepare(folder=str(tmp_path / "pairs"), near_duplicates="keep", validation_share=0.5)
+    sides: dict[str, list[str]] = {}
+    for entry in provenance(tmp_path / "artifacts", path):
+        sides.setdefault(entry["origin"].split(".")[0].split()[0], []).append(entry["file_name"].split("/")[0])
+    assert sorted(side * 2 for side in ["train"] * 6 + ["validation"] * 6) == sorted("".join(s) for s in sides.values())
+
+
 @pytest.mark.parametrize("folder", ["/nowhere/at/all", "./nowhere", "datasets/none/0123456789abcdef"])
 def test_a_folder_that_does_not_exist_is_named(folder: str, prepare: Any, tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match=f"DATA_PREP_FOLDER={folder}") as error:
@@ -262,6 +326,13 @@ def test_a_silent_index_is_worth_another_attempt_of_the_job(web: Web, prepare: A
     assert is_clean(tmp_path)
 
 
+def test_an_index_page_without_end_is_given_up(web: Web, prepare: Any, tmp_path: Path) -> None:
+    web.index = Answer(body=b"<html>" + b" " * 65536, endless=True)
+    with pytest.raises(StorageUnreachable, match="DATA_PREP_QUERY"):
+        search(prepare)
+    assert is_clean(tmp_path)
+
+
 def test_a_search_without_results_holds_no_image(web: Web, prepare: Any, tmp_path: Path) -> None:
     web.links = []
     with pytest.raises(BadData, match="DATA_PREP_QUERY=8-bit swords & shields holds no image"):
@@ -304,6 +375,16 @@ def test_a_host_is_never_asked_for_more_at_once_than_allowed(web: Web, prepare: 
     search(prepare, fetch_per_host=2, fetch_concurrency=32)
     assert web.most_at_once["www.bing.com"] == 1
     assert {web.most_at_once[f"images{host}.example.com"] for host in range(3)} == {2}
+
+
+def test_a_host_that_others_redirect_to_is_not_asked_for_more_either(web: Web, prepare: Any) -> None:
+    web.links = [f"https://short{seed}.example.org/{seed}.png" for seed in range(12)]
+    for seed, link in enumerate(web.links):
+        web.answers[link] = Answer(302, headers={"Location": f"https://images.example.com/{seed}.png"})
+        web.answers[f"https://images.example.com/{seed}.png"] = Answer(body=png(seed))
+    web.latency = 0.1
+    search(prepare, fetch_per_host=2)
+    assert web.most_at_once["images.example.com"] == 2
 
 
 def test_captions_beside_the_images_are_kept(pictures: Path, prepare: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The models that say what is in an image: BLIP, and any that takes an image and a prompt."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from transformers import (
 from service import miniature
 from service.dataset import captioners
 from service.dataset.captioners import open_captioner
+from service.exits import BadData
 from service.settings.data_prep import DataPrepSettings
 from tests.integration.pictures import sprite
 
@@ -88,6 +90,24 @@ def test_a_model_is_asked_in_its_own_form_and_only_its_answer_counts(chat: bool,
     assert together == [captioner.describe([image])[0] for image in images]
     assert together == captioner.describe(images)
     assert all(text and not {"describe", "USER:", "<image>", "<pad>"} & set(text.split()) for text in together)
+
+
+@pytest.mark.parametrize("captioner", ["image-text-to-text", "blip"])
+def test_code_that_comes_with_weights_is_never_run(captioner: str, tmp_path: Path) -> None:
+    folder = llava(tmp_path / "model", True)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "unheard-of",
+        "auto_map": {"AutoConfig": "ours.Config", "AutoModelForImageTextToText": "ours.Model"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    for file in ("processor_config.json", "preprocessor_config.json"):
+        (folder / file).write_text(json.dumps({"auto_map": {"AutoProcessor": "ours.Processor"}}))
+    (folder / "ours.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    values = settings(folder).model_copy(update={"captioner": captioner})
+    with pytest.raises(BadData, match="MODEL_CAPTIONER"):
+        open_captioner(values).describe([sprite(1)])
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_key_is_that_of_the_content_the_prompt_and_the_parameters(

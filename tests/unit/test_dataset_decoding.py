@@ -119,6 +119,12 @@ def test_an_animation_is_told_from_a_picture() -> None:
         assert not decoding.decode(encoded(frames[0], file_format)).animated
 
 
+def test_a_camera_s_previews_do_not_make_an_animation() -> None:
+    image = decoding.decode(encoded(halves(RED, BLUE), "MPO", save_all=True, append_images=[halves(BLUE, RED)]))
+    assert not image.animated
+    assert close(image.image.getpixel((5, 5)), RED)
+
+
 def test_colours_are_converted_from_the_embedded_profile() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     # A profile of a space whose first channel is blue and whose last one is red.

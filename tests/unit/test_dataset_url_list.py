@@ -42,6 +42,18 @@ def test_a_parquet_file_gives_the_same_as_a_csv_file() -> None:
     assert origins(buffer.getvalue()) == origins(b"caption,url\na cat,http://a/1.png\n,http://b/2.png\n")
 
 
+def test_a_column_that_is_there_twice_counts_once() -> None:
+    assert origins(b"url,caption,url,text\nhttp://a,mine,http://b,theirs\n") == [("http://a", "mine")]
+
+
+def test_text_that_a_writer_left_as_bytes_is_text() -> None:
+    buffer = BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.table({"url": [b"http://a", None], "caption": ["caf\u00e9".encode(), b"x"]}), buffer
+    )
+    assert origins(buffer.getvalue()) == [("http://a", "caf\u00e9")]
+
+
 @pytest.mark.parametrize("content", [b"", b"caption\na cat\n", b"PAR1 but no table", b"a,b\n1,2,3,4\n"])
 def test_what_is_no_list_is_told_with_its_place(content: bytes) -> None:
     with pytest.raises(BadData, match="DATA_PREP_URLS=list"):
