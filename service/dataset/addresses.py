@@ -59,7 +59,8 @@ def require_public_host(host: str) -> None:
     name = host.rstrip(".").lower()
     address = literal(name)
     local = not name or name == "localhost" or name.endswith(".localhost")
-    if local or (address is not None and not is_public(address)):
+    # %31%32%37.0.0.1 is no address here and may be one to a proxy.
+    if local or "%" in name or (address is not None and not is_public(address)):
         raise Rejection(Reason.BLOCKED_ADDRESS, host)
 
 

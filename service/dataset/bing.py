@@ -27,7 +27,7 @@ ATTEMPTS = 3
 MOST_BYTES = 5_000_000
 """Of an index page, which has some 200 KB; more is no index."""
 PIECE = 64 * 1024
-ENTRY = re.compile(r'\bm="(\{.*?\})"', re.DOTALL)
+ENTRY = re.compile(r'\bm="(\{[^"]*\})"')  # quotes inside are &quot;: an entry that is cut off swallows no other
 # Bing's names for the licences of its own filter.
 LICENCES = {
     "public_domain": "L1",
@@ -36,7 +36,7 @@ LICENCES = {
     "modify": "L2_L3_L5_L6",
     "modify_commercially": "L2_L3",
 }
-UNANSWERED = (OSError, http.client.HTTPException, UnicodeDecodeError)
+UNANSWERED = (OSError, http.client.HTTPException)
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +51,12 @@ class Pages(urllib.request.BaseHandler):
     def http_response(self, request: urllib.request.Request, response: Any) -> Any:
         if response.status != 200:
             return response
-        body = self._body(response)
-        self.pages_of_images |= pages_of_images(body.decode(errors="replace"))
-        passed = urllib.response.addinfourl(io.BytesIO(body), response.headers, request.full_url, response.status)
+        # One byte that is no UTF-8 would cost the library, and so the search, all links of the page.
+        page = self._body(response).decode(errors="replace")
+        self.pages_of_images |= pages_of_images(page)
+        passed = urllib.response.addinfourl(
+            io.BytesIO(page.encode()), response.headers, request.full_url, response.status
+        )
         passed.msg = response.msg  # type: ignore[attr-defined] # the next handlers ask for it
         return passed
 

@@ -53,31 +53,24 @@ class Fetcher:
             parsed = URL(url)
         except ValueError as error:
             raise Rejection(Reason.BLOCKED_ADDRESS, f"no address of a public host: {error}") from error
-        turn = self._turns.setdefault(parsed.host or "", asyncio.Semaphore(self._per_host))
-        async with turn:
-            stopping.check()  # there may be more in the queue than the time that is left is enough for
-            # The clock starts with the turn: a host with many images must not time out on its own queue.
-            try:
-                async with asyncio.timeout(self._timeout) as clock:
-                    return await self._attempts(clock)(self._attempt, parsed)
-            except TimeoutError as error:
-                raise Transient(Reason.TIMEOUT, f"{self._timeout:g} s") from error
+        try:
+            async with asyncio.timeout(self._timeout) as clock:
+                return await self._attempts(clock)(self._attempt, parsed, clock)
+        except TimeoutError as error:
+            raise Transient(Reason.TIMEOUT, f"{self._timeout:g} s") from error
 
     def _attempts(self, clock: asyncio.Timeout) -> AsyncRetrying:
-        def remaining() -> float:
-            return (clock.when() or 0) - asyncio.get_running_loop().time()
-
         return AsyncRetrying(
             retry=retry_if_exception_type(Transient),
             wait=wait_as_told,
             # Waiting past the deadline would only turn the reason into a time-out.
-            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= remaining(),
+            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= remaining(clock),
             reraise=True,
         )
 
-    async def _attempt(self, url: URL) -> bytes:
+    async def _attempt(self, url: URL, clock: asyncio.Timeout) -> bytes:
         try:
-            return await self._follow(url)
+            return await self._follow(url, clock)
         except aiohttp.ClientHttpProxyError as error:
             if error.status == HTTPStatus.FORBIDDEN:
                 raise Rejection(Reason.BLOCKED_ADDRESS, "refused by the proxy") from error
@@ -92,16 +85,31 @@ class Fetcher:
             # The type alone: a message may hold ports and other things that differ from run to run.
             raise Transient(Reason.CONNECTION, type(error).__name__) from error
 
-    async def _follow(self, url: URL) -> bytes:
+    async def _follow(self, url: URL, clock: asyncio.Timeout) -> bytes:
         for _ in range(REDIRECTS + 1):
             if url.scheme not in ("http", "https"):
                 raise Rejection(Reason.BLOCKED_ADDRESS, f"scheme {url.scheme!r}")
             require_public_host(url.host or "")
-            answer = await self._ask(url)
+            async with self._turn(url.host or "", clock):
+                answer = await self._ask(url)
             if isinstance(answer, bytes):
                 return answer
             url = answer
         raise Rejection(Reason.TOO_MANY_REDIRECTS, f"more than {REDIRECTS}")
+
+    @asynccontextmanager
+    async def _turn(self, host: str, clock: asyncio.Timeout) -> AsyncIterator[None]:
+        """One of the host's turns, which a redirect to it needs as well.
+
+        The clock stands still until then: a host with many images must not time out on its own queue.
+        """
+        turn = self._turns.setdefault(host, asyncio.Semaphore(self._per_host))
+        left = remaining(clock)
+        clock.reschedule(None)
+        async with turn:
+            stopping.check()  # there may be more in the queue than the time that is left is enough for
+            clock.reschedule(asyncio.get_running_loop().time() + left)
+            yield
 
     async def _ask(self, url: URL) -> bytes | URL:
         """The body, or where the answer redirects to."""
@@ -111,7 +119,11 @@ class Fetcher:
             check_status(response.status, response.headers.get("Retry-After", ""))
             if self._honour_noai:
                 check_robots(response.headers.getall("X-Robots-Tag", ()))
-            return await self._body(response)
+            try:
+                return await self._body(response)
+            except BaseException:
+                abandon(response)
+                raise
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         if (response.content_length or 0) > self._max_bytes:
@@ -131,6 +143,17 @@ async def open_fetcher(settings: DataPrepSettings) -> AsyncIterator[Fetcher]:
     # A third of the time for each operation, so that a host which hangs once can be asked again.
     async with open_internet(headers, settings.fetch_timeout / ATTEMPTS, settings.fetch_concurrency) as internet:
         yield Fetcher(internet, settings)
+
+
+def abandon(response: aiohttp.ClientResponse) -> None:
+    """Drops a connection at once. Closed under TLS, it waits for a goodbye, which a host that drips never says."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+
+
+def remaining(clock: asyncio.Timeout) -> float:
+    """Seconds until the clock, which is running, will have run down."""
+    return (clock.when() or 0.0) - asyncio.get_running_loop().time()
 
 
 def wait_as_told(state: RetryCallState) -> float:

@@ -23,7 +23,7 @@ RESULTS_A_PAGE = 7
 class Answer:
     """What a URL answers; `then` comes at the second request and later ones.
 
-    `drip`: seconds between bytes. `announced`: the Content-Length, where it is not the body's. `endless`: the body over
+    `drip`: seconds between bytes. `announced`: the Content-Length, where it is not that of the body. `endless`: the body over
     and over, until the client has enough.
     """
 
@@ -32,7 +32,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     then: "Answer | None" = None
     drip: float = 0
-    announced: int | None = None
+    announced: int | str | None = None
     endless: bool = False
 
 
@@ -40,7 +40,8 @@ class Answer:
 class Web:
     """What the hosts hold, what Bing has found, and which requests came when. `most_at_once`: requests to a host.
 
-    `index`: what Bing answers in place of its index; only at first, when it has a `then`.
+    `index`: what Bing answers in place of its index; only at first, when it has a `then`. `indexes`: the same for single
+    queries. `agents`: as whom clients introduced themselves to the hosts of images.
     `private`: names that resolve to private addresses, which the proxy refuses as an egress proxy does. `latency`: seconds
     before every answer.
     """
@@ -48,6 +49,8 @@ class Web:
     links: Sequence[str] = ()
     answers: dict[str, Answer] = field(default_factory=dict)
     index: Answer | None = None
+    indexes: dict[str, Answer] = field(default_factory=dict)
+    agents: set[str] = field(default_factory=set)
     private: set[str] = field(default_factory=set)
     latency: float = 0
     requests: list[str] = field(default_factory=list)
@@ -57,16 +60,18 @@ class Web:
     proxy: str = ""
     certificate: Path = Path()
 
-    def answer(self, url: str) -> Answer:
+    def answer(self, url: str, agent: str) -> Answer:
         self.requests.append(url)
         self.times.append(time.monotonic())
         parts = urllib.parse.urlsplit(url)
         if parts.hostname == INDEX_HOST:
-            page = Answer(body=self.index_page(urllib.parse.parse_qs(parts.query)))
-            told = self.index
+            query = urllib.parse.parse_qs(parts.query)
+            page = Answer(body=self.index_page(query))
+            told = self.indexes.get(query["q"][0], self.index)
             if told is not None and told.then is not None and self.asked_for(INDEX_HOST) > 1:
                 return page
             return told or page
+        self.agents.add(agent)
         answer = self.answers.get(url, Answer(404))
         return answer.then if answer.then is not None and self.asked(url) > 1 else answer
 
@@ -159,7 +164,7 @@ def handler(web: Web, context_for: Callable[[str], ssl.SSLContext]) -> type[Base
 
         def do_GET(self) -> None:
             url = f"https://{self.host}{self.path}" if self.host else self.path
-            answer = web.answer(url)
+            answer = web.answer(url, self.headers.get("User-Agent", ""))
             with under_way(urllib.parse.urlsplit(url).hostname or ""):
                 web.stopped.wait(web.latency)
             self.send_response(answer.status)

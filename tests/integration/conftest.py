@@ -47,9 +47,12 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, captioner: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def prepare(tmp_path: Path, captioner: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Runs the job with small settings and short captions; keyword arguments replace the settings."""
     monkeypatch.setitem(captioners.GENERATION, "max_new_tokens", 6)
+    # A model so small spends its time waiting for its own threads, all the more where other work has the cores.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def run(**values: Any) -> str | None:
         return data_prep(
@@ -67,7 +70,8 @@ def prepare(tmp_path: Path, captioner: Path, monkeypatch: pytest.MonkeyPatch) ->
             )
         )
 
-    return run
+    yield run
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

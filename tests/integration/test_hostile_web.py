@@ -4,10 +4,12 @@ import csv
 import json
 import random
 import re
+import socket
 import struct
 import sys
 import urllib.parse
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from service.dataset.candidates import Reason
 from tests.integration.bing import Answer, Web, page_of
 from tests.integration.pictures import encoded, png, sprite
 
@@ -25,6 +28,13 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:
 GOOD = 200
 HOST = "https://hostile.example.org"
 CAP = 200_000
+QUERY, EMPTY, MALFORMED = "swords & shields", "a page without anything", "a page out of order"
+PRIVATE = {
+    "rebinds.example.com": ["10.0.0.7"],
+    "six.example.com": ["::ffff:127.0.0.1"],
+    "mixed.example.com": ["8.8.8.8", "192.168.0.1"],
+}
+"""Names that the system resolves to private addresses, as a hostile name server would have it."""
 connected: list[tuple[Any, ...]] = []
 watching = False
 
@@ -45,6 +55,22 @@ def connections() -> Iterator[list[tuple[Any, ...]]]:
     watching = True
     yield connected
     watching = False
+
+
+@pytest.fixture
+def name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver, which also knows the names of PRIVATE."""
+    ask = socket.getaddrinfo
+
+    def answer(host: str, port: int, *arguments: Any, **options: Any) -> Any:
+        if host not in PRIVATE:
+            return ask(host, port, *arguments, **options)
+        return [
+            (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in PRIVATE[host]
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
 
 
 def photo(seed: int) -> Image.Image:
@@ -95,7 +121,7 @@ def strange_but_good() -> dict[str, Answer]:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     broken = b"Exif\0\0MM\0*\0\0\xff\xff" + b"\xff" * 40
     return {
-        "busy.png": Answer(429, headers={"Retry-After": "1"}, then=Answer(body=png(1001))),
+        "busy.png": Answer(429, headers={"Retry-After": "2"}, then=Answer(body=png(1001))),
         "down-once.png": Answer(500, then=Answer(body=png(1002))),
         "moved.png": Answer(302, headers={"Location": "/target.png"}),
         "cmyk.jpg": Answer(body=encoded(photo(1003).convert("CMYK"), "JPEG", quality=95)),
@@ -108,7 +134,31 @@ def strange_but_good() -> dict[str, Answer]:
         "profile.png": Answer(body=encoded(sprite(1016), "PNG", icc_profile=srgb)),
         "drops-once.png": Answer(body=png(1017)[:50], announced=5000, then=Answer(body=png(1017))),
         "wrong-name.gif": Answer(body=png(1018)),
+        "out-of-order.png": Answer(body=png(1019)),
     }
+
+
+def malformed_index() -> bytes:
+    """Cut off, in no encoding, with entries that are no JSON and links that are none; and one that is good."""
+
+    def entry(told: str) -> str:
+        return f'<a m="{told}">'.replace("'", "&quot;")
+
+    link = f"{HOST}/out-of-order.png"
+    return (
+        b"\xff\xfe\x00<a>"
+        + "".join(
+            [
+                entry("{'murl':'no address at all','purl':7}"),
+                entry("{'murl':''}"),
+                entry("{'murl':null,'purl':'https://pages.example.com/1'}"),
+                entry("['murl']"),
+                entry("{'murl':'http://','purl'"),
+                entry(f"{{'purl':'{page_of(link)}','murl':'{link}','t':1}}"),
+                '<a m="{&quot;murl&quot;:&quot;https://hostile.example.org/cut-off',
+            ]
+        ).encode()
+    )
 
 
 def bad(secret: Path) -> dict[str, tuple[Answer | None, str]]:
@@ -141,6 +191,8 @@ def bad(secret: Path) -> dict[str, tuple[Answer | None, str]]:
         "endless.png": (Answer(body=b"\x89PNG\r\n\x1a\n" + b"x" * 65536, endless=True), "too_large_bytes"),
         "large.png": (Answer(body=b"x" * (CAP + 1)), "too_large_bytes"),
         "short.png": (Answer(body=png(2006)[:50], announced=5000), "connection"),
+        "longer.png": (Answer(body=png(2008), announced=60), "connection"),
+        "no-length.png": (Answer(body=png(2009), announced="many"), "connection"),
         "noai.png": (Answer(body=png(2007), headers={"X-Robots-Tag": "noindex, noai"}), "robots_noai"),
         "nothing.png": (Answer(), "not_image"),
         # One picture five ways; the largest of them, the lossless one, is good.
@@ -161,14 +213,20 @@ def bad(secret: Path) -> dict[str, tuple[Answer | None, str]]:
         "ftp://example.com/a.png": "blocked_address",
         "http://[broken/a.png": "blocked_address",
         "data:image/png;base64,AAAA": "blocked_address",
+        "http://%31%32%37.0.0.1/a.png": "blocked_address",
+        "no%20address%20at%20all": "blocked_address",
+        "": "blocked_address",
+        "http://": "blocked_address",
+        **{f"https://{name}/a.png": "blocked_address" for name in PRIVATE},
     }
     return {f"{HOST}/{name}": told for name, told in answers.items()} | {
         url: (None, why) for url, why in elsewhere.items()
     }
 
 
+@pytest.mark.usefixtures("name_server")
 def test_every_candidate_ends_with_its_reason_and_every_good_image_is_there(
-    web: Web, prepare: Any, tmp_path: Path, connections: list[tuple[Any, ...]]
+    web: Web, prepare: Any, tmp_path: Path, connections: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(77))
@@ -178,32 +236,47 @@ def test_every_candidate_ends_with_its_reason_and_every_good_image_is_there(
     best = f"{HOST}/same.png"
     web.answers = {url: Answer(body=png(seed)) for seed, url in enumerate(good)} | strange
     web.answers |= {url: answer for url, (answer, _) in hostile.items() if answer is not None}
-    web.answers |= {f"{HOST}/target.png": Answer(body=png(1019))}
-    web.answers |= {best: Answer(body=encoded(photo(2000).resize((192, 192), Image.Resampling.LANCZOS), "PNG"))}
+    web.answers[f"{HOST}/target.png"] = Answer(body=png(1099))
+    web.answers[best] = Answer(body=encoded(photo(2000).resize((192, 192), Image.Resampling.LANCZOS), "PNG"))
     web.private = {"intranet.example.com"}
-    web.index = Answer(body=b"\xff\xfe murl&quot;:&quot;", then=Answer())  # malformed at first
+    out_of_order = {"no%20address%20at%20all", "", "http://", f"{HOST}/out-of-order.png"}
+    web.indexes = {EMPTY: Answer(), MALFORMED: Answer(body=malformed_index())}
+    # The operator's proxy is not for everybody: for these names the job itself has to look where they lead.
+    monkeypatch.setenv("no_proxy", ",".join(PRIVATE))
     links = [*good, *strange, *hostile]
     random.Random(0).shuffle(links)
-    web.links = [best, *links]
+    web.links = [best, *(link for link in links if link not in out_of_order)]
 
     path = prepare(
-        source="bing", query=["swords & shields"], limit=400, fetch_timeout=4, fetch_max_bytes=CAP, fetch_concurrency=16
+        source="bing",
+        query=[QUERY, EMPTY, MALFORMED],
+        limit=400,
+        fetch_timeout=5,
+        fetch_max_bytes=CAP,
+        fetch_concurrency=16,
+        fetch_user_agent="a collector that says so",
     )
 
-    lines = (tmp_path / "artifacts" / path / "provenance" / "candidates.jsonl").read_text().splitlines()
+    artifact = tmp_path / "artifacts" / path
+    lines = (artifact / "provenance" / "candidates.jsonl").read_text().splitlines()
     entries = {entry["origin"]: entry for entry in map(json.loads, lines)}
-    assert list(entries) == web.links
+    assert len(lines) == len(entries)
+    assert set(entries) == {*web.links, *out_of_order}
     assert {url: entry["reason"] for url, entry in entries.items() if entry["reason"]} == {
         url: why for url, (_, why) in hostile.items()
     }
     assert {entry["kept"] for entry in entries.values() if entry["kept"]} == {best}
-    assert {entry["query"] for entry in entries.values()} == {"swords & shields"}
-    assert all(entry["page"] == page_of(url) for url, entry in entries.items())
-    assert [entry["rank"] for entry in entries.values()] == list(range(len(links) + 1))
+    assert {url for url, entry in entries.items() if entry["query"] == MALFORMED} == out_of_order
+    assert [url for url, entry in entries.items() if entry["query"] == QUERY] == web.links
+    assert all(entries[url]["page"] == page_of(url) for url in [*web.links, f"{HOST}/out-of-order.png"])
+    assert [entry["rank"] for entry in entries.values()] == list(range(len(entries)))
     assert entries[f"{HOST}/rotated.jpg"]["height"] == 64
-    assert entries[f"{HOST}/animated.gif"]["animated"]
+    assert {url for url, entry in entries.items() if entry.get("animated")} == {
+        f"{HOST}/animated.gif",
+        f"{HOST}/animated.webp",
+    }
 
-    folder = tmp_path / "artifacts" / path / "imagefolder"
+    folder = artifact / "imagefolder"
     accepted = {entry["file_name"] for entry in entries.values() if not entry["reason"]}
     assert accepted == {f"{file.parent.name}/{file.name}" for file in folder.glob("*/*.png")}
     assert len(accepted) == GOOD + len(strange) + 1
@@ -213,44 +286,51 @@ def test_every_candidate_ends_with_its_reason_and_every_good_image_is_there(
     loaded = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
     assert sum(len(loaded[split]) for split in loaded) == len(accepted)
     assert all(example["caption"] for split in loaded for example in loaded[split])
+    report_tells((artifact / "report" / "index.html").read_text(), entries)
 
-    # Politeness: a second attempt only where it can help, and not before the host is ready.
+    # Politeness: a second attempt only where it can help, not before the host is ready, and under one's own name.
     assert web.asked(f"{HOST}/gone.png") == 1
     first, second = (when for when, url in zip(web.times, web.requests, strict=True) if url == f"{HOST}/busy.png")
-    assert second - first >= 1
+    assert second - first >= 2
     assert web.asked(f"{HOST}/always-busy.png") == 2  # once, and once again when all else was done
+    assert web.asked(f"{HOST}/down.png") > 2  # with attempts in between
+    assert web.agents == {"a collector that says so"}
 
     # Safety, where it counts: at the socket.
     proxy = urllib.parse.urlsplit(web.proxy)
     assert set(connections) == {(proxy.hostname, proxy.port)}
-    forbidden = re.compile(r"127\.0\.0\.1|169\.254|2130706433|0x7f|intranet|localhost|::1")
+    forbidden = re.compile(r"127\.0\.0\.1|169\.254|2130706433|0x7f|intranet|localhost|::1|%31")
     assert not [url for url in web.requests if forbidden.search(url)]
 
 
+def report_tells(page: str, entries: dict[str, dict[str, Any]]) -> None:
+    """Asserts that the page counts every reason and host, and shows what there is to see of each candidate."""
+    shown = dict(re.findall(r"<tr><th>(\w+) <span[^\n]*\n<td class=\"figure\">(\d+)</td>", page))
+    counts = Counter(entry["reason"] for entry in entries.values() if entry["reason"])
+    assert {reason: int(number) for reason, number in shown.items() if reason in set(Reason)} == counts
+    hosts = Counter(urllib.parse.urlsplit(url).hostname for url in entries if "[broken" not in url)
+    assert f'<tr><th>hostile.example.org <span class="soft">{accepted_of(entries)} accepted' in page
+    assert f">{hosts['hostile.example.org']}</td>" in page
+    seen = [entry for entry in entries.values() if entry["reason"] and "sha256" in entry]
+    unseen = [entry for entry in entries.values() if entry["reason"] and "sha256" not in entry]
+    tiles = re.findall(r'<li><img src="data:image/png;base64,[^"]+" alt="([^"]*)">', page)
+    assert Counter(tile.partition(":")[0] for tile in tiles[-len(seen) :]) == Counter(one["reason"] for one in seen)
+    assert len(tiles) == len(seen) + 120
+    rows = re.findall(r"<tr><th>(\w+)</th><td>[^<]*</td><td>", page)
+    assert Counter(rows[: len(unseen)]) == Counter(one["reason"] for one in unseen)
+
+
+def accepted_of(entries: dict[str, dict[str, Any]]) -> int:
+    return sum(url.startswith(HOST) and not entry["reason"] for url, entry in entries.items())
+
+
+@pytest.mark.usefixtures("name_server")
 def test_without_a_proxy_no_connection_is_opened_to_a_private_address(
     prepare: Any, tmp_path: Path, connections: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import socket
-
     for name in ("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    ask = socket.getaddrinfo
-    private = {
-        "rebinds.example.com": "10.0.0.7",
-        "six.example.com": "::ffff:127.0.0.1",
-        "mixed.example.com": "192.168.0.1",
-    }
-
-    def answer(host: str, port: int, *arguments: Any, **options: Any) -> Any:
-        if host not in private:
-            return ask(host, port, *arguments, **options)
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (private[host], port))]
-        if host == "mixed.example.com":
-            found.insert(0, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port)))
-        return found
-
-    monkeypatch.setattr(socket, "getaddrinfo", answer)
-    urls = [f"http://{host}/a.png" for host in private]
+    urls = [f"http://{host}/a.png" for host in PRIVATE]
     urls += [
         "http://127.0.0.1:1/a.png",
         "http://[::1]/a.png",
@@ -269,8 +349,6 @@ def test_without_a_proxy_no_connection_is_opened_to_a_private_address(
 
 
 def test_the_very_address_of_a_connection_is_checked_when_everything_before_it_was_deceived() -> None:
-    import socket
-
     from service.dataset.candidates import Rejection
     from service.dataset.transport import public_socket
 

@@ -39,6 +39,8 @@ def test_public_addresses_are(address: str) -> None:
         "localhost",
         "LOCALHOST.",
         "a.localhost",
+        "%31%32%37.0.0.1",
+        "localhost%2e",
         "",
     ],
 )
