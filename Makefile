@@ -19,7 +19,7 @@ help:
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
 	@echo "make test-image  the built image and the Kubernetes manifests"
-	@echo "make benchmark   the figures of the README, against the peers; some 20 minutes"
+	@echo "make benchmark   the figures of the README, against the peers; some two hours"
 	@echo "make readme      brings the README's tables and picture up to date"
 	@echo "make lock        resolves the dependencies anew into the two lock files"
 
@@ -67,6 +67,11 @@ benchmark: $(VENV)/development
 	$(BIN)/python -m tests.benchmarks.screening
 	$(BIN)/python -m tests.benchmarks.captioning
 	$(BIN)/python -m tests.benchmarks.many_candidates
+	$(BIN)/python -m tests.benchmarks.training
+	$(BIN)/python -m tests.benchmarks.many_images
+	$(BIN)/python -m tests.benchmarks.checkpoints
+	$(BIN)/python -m tests.benchmarks.transfers
+	$(BIN)/python -m tests.benchmarks.learning
 
 readme: $(VENV)/runtime
 	$(BIN)/python -m tests.readme
