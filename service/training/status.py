@@ -12,7 +12,7 @@ import structlog
 from service.artifacts.runs import Run
 from service.exits import ServiceError, Stopped
 from service.settings.train import TrainSettings
-from service.training.progress import Progress, ratio_of
+from service.training.progress import Progress, best, ratio_of
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +77,7 @@ class Status:
             "progressPercentage": round(100 * step / self._max_steps, 1),
             "estimatedRemainingSeconds": self._remaining(step),
             "metrics": metrics,
+            "bestStep": best(measurements).step if measurements else None,
             "lastCheckpoint": self._checkpoint,
         }
 

@@ -44,7 +44,7 @@ def test_it_tells_how_far_the_run_is_and_what_was_measured(tmp_path: Path) -> No
         found = written(tmp_path)
     assert found["phase"] == "training"
     assert (found["runId"], found["attempt"], found["maxSteps"]) == ("r", "pod-1", 200)
-    assert found["progressPercentage"] == 25.0
+    assert (found["progressPercentage"], found["bestStep"]) == (25.0, 50)
     assert found["metrics"] == {"loss": 0.5, "learningRate": 1e-4, "heldOutLoss": 0.2, "heldOutRatio": 0.5}
     assert found["lastCheckpoint"] == {"step": 50, "path": "runs/r/checkpoints/step-00000050/a"}
     assert found["estimatedRemainingSeconds"] >= 0
