@@ -375,17 +375,18 @@ def answer_nothing(request: Any, **_: object) -> Any:
 
 # A process that is really killed
 
+# As `commit` does it, without the learning libraries that its module loads.
 WRITER = """
-import sys
+import sys, uuid
 from pathlib import Path
 from service.artifacts.runs import Run
 from service.artifacts.stores import open_store
-from service.training.checkpoints import commit
+from service.artifacts.publishing import publish
 run, folder = Run(open_store(sys.argv[1]), "local"), Path(sys.argv[2])
 for step in range(1, 1000):
     (folder / "step").write_text(str(step))
     (folder / "weights").write_bytes(step.to_bytes(4, "big") * 500_000)
-    commit(run, folder, step, {})
+    publish(run.store, folder, kind="checkpoint", path=run.path(f"checkpoints/step-{step:08d}/{uuid.uuid4().hex}"))
     print(step, file=sys.stderr, flush=True)
 """
 
