@@ -82,6 +82,13 @@ def stored_outcomes(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+def images_of_nobody(folder: Path) -> set[str]:
+    """Images without an outcome, which the next start would fetch again; none where clearing away has begun."""
+    known = {line["features"]["sha256"] for line in stored_outcomes(folder) if line["features"]}
+    images = {file.stem for file in folder.rglob("preparation/*/images/*.png")}
+    return set() if list(folder.rglob("preparation/*/published/*.json")) else images - known
+
+
 def picture_of(line: dict[str, Any], folder: Path) -> list[Path]:
     name = f"thumbnails/{line['rank']:08}.png" if line["reason"] else f"images/{line['features']['sha256']}.png"
     return list((folder / "artifacts" / "runs").rglob(name))
@@ -113,11 +120,7 @@ def test_killed_twenty_times_it_publishes_the_same_and_fetches_nothing_twice(web
             process.join(SECONDS)
             asked_again += requests_of(web, stored) - before
             stored = kept_outcomes(folder)
-            # An image without an outcome would be fetched again by the next start, which cannot know whose it is.
-            known = {line["features"]["sha256"] for line in stored_outcomes(folder) if line["features"]}
-            unknown += ended is None and bool(
-                {file.stem for file in folder.rglob("preparation/*/images/*.png")} - known
-            )
+            unknown += ended is None and len(images_of_nobody(folder))
             kills += ended is None
             interrupted += ended is None and 0 < len(stored) < IMAGES
         assert ended == ExitCode.DONE
