@@ -73,19 +73,28 @@ def _copy(connection: Connection, key: str, answer: Mapping[str, Any], sink: int
     Raises ClientError when the object was replaced meanwhile.
     """
     position, end, etag = start, start + answer["ContentLength"], answer["ETag"]
-    number = 0
-    while position < end:
-        try:
-            while block := answer["Body"].read(BLOCK):
-                position += os.pwrite(sink, block, position)
-        except BROKEN_OFF as error:
-            number += 1
-            if number == ATTEMPTS:
-                raise StorageUnreachable(
-                    f"s3://{connection.bucket}/{key} breaks off again and again: {error}; check the network"
-                ) from error
+    reason = "it ends early"
+    for number in range(ATTEMPTS):
+        if number:
             pause(number)
             answer = _asked_for(connection, key, position, end, etag)
+        try:
+            while block := answer["Body"].read(BLOCK):
+                _write(sink, block, position)
+                position += len(block)
+        except BROKEN_OFF as error:
+            reason = str(error)
+        if position >= end:
+            return
+    raise StorageUnreachable(f"s3://{connection.bucket}/{key} breaks off again and again: {reason}; check the network")
+
+
+def _write(sink: int, block: bytes, position: int) -> None:
+    """All of the block: a disk that is nearly full takes a part of it, and refuses the rest when asked again."""
+    rest = memoryview(block)
+    while rest:
+        written = os.pwrite(sink, rest, position)
+        rest, position = rest[written:], position + written
 
 
 def _asked_for(connection: Connection, key: str, start: int, end: int, etag: str) -> Mapping[str, Any]:
