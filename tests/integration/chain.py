@@ -31,6 +31,15 @@ SMALL = {
     "EVALUATE_VARIATIONS": "2",
     "EVALUATE_MAX_PROMPTS": "2",
 }
+# A training on the samples, of which a test says how long it is and what happens to it.
+TRAINING = {
+    "RUN_ID": "demo",
+    "MODEL_BASE": "miniature",
+    "DATA_PREP_SOURCE": "folder",
+    "DATA_PREP_FOLDER": "miniature",
+    "DATA_PREP_LIMIT": "24",
+    "TRAIN_PROFILE": "miniature",
+}
 SECONDS = 540
 
 

@@ -14,16 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from service.exits import ExitCode
-from tests.integration.chain import End, Running, finish, finish_killed, lora_bytes, start, start_group
+from tests.integration.chain import TRAINING, End, Running, finish, finish_killed, lora_bytes, start, start_group
 
 STEPS = 50
-VARIABLES = {
-    "RUN_ID": "demo",
-    "MODEL_BASE": "miniature",
-    "DATA_PREP_SOURCE": "folder",
-    "DATA_PREP_FOLDER": "miniature",
-    "DATA_PREP_LIMIT": "24",
-    "TRAIN_PROFILE": "miniature",
+VARIABLES = TRAINING | {
     "TRAIN_MAX_STEPS": str(STEPS),
     "TRAIN_CHECKPOINT_EVERY": "5",
     "TRAIN_VALIDATE_EVERY": "25",

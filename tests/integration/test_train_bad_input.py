@@ -10,15 +10,9 @@ from safetensors.torch import load_file
 from service.artifacts.publishing import publish_version
 from service.artifacts.stores import open_store
 from service.exits import ExitCode
-from tests.integration.chain import End, finish
+from tests.integration.chain import TRAINING, End, finish
 
-VARIABLES = {
-    "RUN_ID": "demo",
-    "MODEL_BASE": "miniature",
-    "DATA_PREP_SOURCE": "folder",
-    "DATA_PREP_FOLDER": "miniature",
-    "DATA_PREP_LIMIT": "24",
-    "TRAIN_PROFILE": "miniature",
+VARIABLES = TRAINING | {
     "TRAIN_MAX_STEPS": "8",
     "TRAIN_CHECKPOINT_EVERY": "4",
     "TRAIN_BATCH_SIZE": "2",

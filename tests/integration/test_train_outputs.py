@@ -10,17 +10,11 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from service.exits import ExitCode
-from tests.integration.chain import finish, start
+from tests.integration.chain import TRAINING, finish, start
 from tests.integration.test_processes import distance, with_dataset
 from tests.servers import free_port
 
-VARIABLES = {
-    "RUN_ID": "demo",
-    "MODEL_BASE": "miniature",
-    "DATA_PREP_SOURCE": "folder",
-    "DATA_PREP_FOLDER": "miniature",
-    "DATA_PREP_LIMIT": "24",
-    "TRAIN_PROFILE": "miniature",
+VARIABLES = TRAINING | {
     "TRAIN_MAX_STEPS": "12",
     "TRAIN_CHECKPOINT_EVERY": "4",
     "TRAIN_VALIDATE_EVERY": "4",
