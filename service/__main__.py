@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-import structlog
-
 from service import stopping
 from service.exits import ExitCode
-from service.logs import End, configure_logs, ended
+from service.logs import configure_logs, ended
+from service.outcome import tell_outcome
 
 # Job → (module below service.jobs, one line of help). The modules are imported only when they run: --help stays instant.
 JOBS = {
@@ -53,7 +52,7 @@ def run(arguments: list[str]) -> int:
     configure_logs(job=job)
     stopping.listen()
     end = ended(lambda: start(job, flags))
-    tell(job, end)
+    tell_outcome(job, end)
     if end.at_once:
         leave(end.code)
     return end.code
@@ -75,15 +74,6 @@ def start(job: str, flags: list[str]) -> object:
         os.environ["OUTCOME_FILE"] = str(settings.outcome_file)  # a flag counts as much as the variable
     configure_logs(settings.log_format, job=job, run_id=settings.run_id)
     return getattr(import_module(f"service.jobs.{module}"), module)(settings)
-
-
-def tell(job: str, end: End) -> None:
-    """Leaves the outcome where Kubernetes, or whoever set OUTCOME_FILE, looks for it."""
-    from service.outcome import place, write_outcome
-
-    context = structlog.contextvars.get_contextvars()
-    run_id = str(context.get("run_id") or os.environ.get("RUN_ID") or "")
-    write_outcome(place(os.environ), job, run_id, end, os.environ)
 
 
 def leave(code: ExitCode) -> None:

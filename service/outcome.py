@@ -27,6 +27,12 @@ def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path
     return kubernetes if kubernetes.is_file() and os.access(kubernetes, os.W_OK) else None
 
 
+def tell_outcome(job: str, end: End) -> None:
+    """Leaves the outcome of this process's job where Kubernetes, or whoever set OUTCOME_FILE, looks for it."""
+    run_id = structlog.contextvars.get_contextvars().get("run_id") or os.environ.get("RUN_ID") or ""
+    write_outcome(place(os.environ), job, str(run_id), end, os.environ)
+
+
 def write_outcome(file: Path | None, job: str, run_id: str, end: End, environment: Mapping[str, str]) -> None:
     """Writes the file. That it cannot be written changes nothing about how the job ended, and is only warned about."""
     if file is None:

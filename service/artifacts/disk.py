@@ -2,14 +2,18 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from service.exits import InputOutput
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+LOOK_EVERY = 1.0
+"""Seconds between two looks of whoever waits for another process."""
 
 
 @contextmanager
@@ -26,6 +30,26 @@ def disk_errors(path: Path, setting: str) -> Iterator[None]:
         else:
             advice = f"check the volume, or set {setting} to another place"
         raise InputOutput(f"{reason}: {error.filename or path}; {advice}") from error
+
+
+@contextmanager
+def one_at_a_time(target: Path, between: Callable[[], None]) -> Iterator[None]:
+    """Of the processes of this machine that want the same folder, one after the other: the next ones find it made.
+
+    Without it the eight processes of eight GPUs would download the same data set eight times. `between` is called every
+    second of the wait; the lock of a process that died is free.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{target}.lock")
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=LOOK_EVERY)
+        except Timeout:
+            between()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sync_folder(folder: Path) -> None:

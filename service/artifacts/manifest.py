@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,8 +90,18 @@ def content_version(kind: str, files: Iterable[FileEntry]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def describe(folder: Path, *, kind: str, parents: Sequence[str], settings: Mapping[str, Any]) -> Manifest:
-    """The manifest of a folder as it is now. A manifest that lies in it is left out: it is about to be replaced."""
+def describe(
+    folder: Path,
+    *,
+    kind: str,
+    parents: Sequence[str],
+    settings: Mapping[str, Any],
+    between: Callable[[], None] = lambda: None,
+) -> Manifest:
+    """The manifest of a folder as it is now. A manifest that lies in it is left out: it is about to be replaced.
+
+    `between` is called before each file is read; what it raises ends the reading.
+    """
     if not folder.is_dir():
         raise MissingInput(f"{folder} is no folder; there is nothing to publish as {kind}")
     with disk_errors(folder, "WORK_DIR"):
@@ -105,7 +115,12 @@ def describe(folder: Path, *, kind: str, parents: Sequence[str], settings: Mappi
             if not is_safe(path) or OF_WRITERS.match(path):
                 raise BadData(f"{folder} holds a file named {path!r}, which cannot be stored; rename it")
         entries: dict[str, FileEntry] = {}
-        for_each(lambda path: entries.update({path: entry_of(folder, path)}), paths, f"reading {folder.name}")
+
+        def read(path: str) -> None:
+            between()
+            entries[path] = entry_of(folder, path)
+
+        for_each(read, paths, f"reading {folder.name}")
         files = tuple(entries[path] for path in paths)
     if not files:
         raise BadData(f"{folder} is empty; there is nothing to publish as {kind}")

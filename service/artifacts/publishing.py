@@ -19,7 +19,7 @@ of its content, or an attempt's own, comes to the same without a claim.
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from service.artifacts.disk import disk_errors
+from service.artifacts.disk import disk_errors, one_at_a_time
 from service.artifacts.local_store import LocalStore
 from service.artifacts.manifest import BESIDE, CLAIM, MANIFEST_NAME, FileEntry, Manifest, describe, sha256_of
 from service.artifacts.parallel import for_each
@@ -39,6 +39,13 @@ log = structlog.get_logger(__name__)
 
 READINGS = 3
 """How often something must be read wrong to be called damaged."""
+
+Pause = Callable[[], None]
+"""Called between two files. What it raises ends the whole; without a manifest, what was stored until then is no artifact."""
+
+
+def go_on() -> None:
+    """A pause that ends nothing."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +95,21 @@ def publish_version(
     prefix: str,
     parents: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    between: Pause = go_on,
 ) -> Artifact:
     """Publishes under `prefix/<version>`, where the version is the hash of the content."""
-    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {})
+    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {}, between=between)
     path = checked_key(f"{prefix.rstrip('/')}/{manifest.version}")
     with suppress(NotFound):
         return _standing(store, path, manifest)
-    return _write(store, folder, path, manifest)
+    return _write(store, folder, path, manifest, between)
 
 
-def _write(store: ObjectStore, folder: Path, path: str, manifest: Manifest) -> Artifact:
+def _write(store: ObjectStore, folder: Path, path: str, manifest: Manifest, between: Pause = go_on) -> Artifact:
     """Puts the files, then the manifest. Returns what stands at the path in the end."""
 
     def put(file: FileEntry) -> None:
+        between()
         store.put(f"{path}/{manifest.name_of(file)}", folder / file.path)
 
     for_each(put, manifest.files, f"publishing {path}")
@@ -181,7 +190,7 @@ def verify(store: ObjectStore, path: str) -> Manifest:
     return manifest
 
 
-def fetch(store: ObjectStore, path: str, work_dir: Path) -> Path:
+def fetch(store: ObjectStore, path: str, work_dir: Path, between: Pause = go_on) -> Path:
     """A local folder with exactly the artifact's files, each verified. An empty path means the store's root.
 
     In a local store it is the artifact itself; from elsewhere, a copy below `work_dir` that later fetches reuse.
@@ -189,24 +198,25 @@ def fetch(store: ObjectStore, path: str, work_dir: Path) -> Path:
     """
     manifest = read_manifest(store, path)
     if isinstance(store, LocalStore) and not manifest.folder:
-        folder = _verify_in_place(store, path, manifest)
+        folder = _verify_in_place(store, path, manifest, between)
         if not _strays(store, path, manifest):
             return folder
     target = work_dir / "fetched" / hashlib.sha256(_name(store, path).encode()).hexdigest()[:16] / manifest.version
-    with disk_errors(target, "WORK_DIR"):
-        if not _reusable(store, path, manifest, target):
+    with disk_errors(target, "WORK_DIR"), one_at_a_time(target, between):
+        if not _reusable(store, path, manifest, target, between):
             _compare_sizes(store, path, manifest)
-            _fetch_copy(store, path, manifest, target)
+            _fetch_copy(store, path, manifest, target, between)
     return target
 
 
-def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path) -> None:
+def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path, between: Pause) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Through a temporary folder: a fetch that is killed leaves nothing that looks complete.
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as scratch:
         copy = Path(scratch, "copy")
 
         def download(file: FileEntry) -> None:
+            between()
             (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
             _download(store, path, manifest, file, copy / file.path)
 
@@ -224,26 +234,30 @@ def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path)
     log.info("fetched", path=path, kind=manifest.kind, version=manifest.version, files=len(manifest.files))
 
 
-def _reusable(store: ObjectStore, path: str, manifest: Manifest, folder: Path) -> bool:
+def _reusable(store: ObjectStore, path: str, manifest: Manifest, folder: Path, between: Pause = go_on) -> bool:
     if not folder.is_dir():
         return False
     try:
-        _verify_folder(store, path, manifest, folder)
+        _verify_folder(store, path, manifest, folder, between)
     except BadData as error:
         log.warning("damaged_copy", folder=str(folder), reason=str(error))
         return False
     return True
 
 
-def _verify_in_place(store: LocalStore, path: str, manifest: Manifest) -> Path:
+def _verify_in_place(store: LocalStore, path: str, manifest: Manifest, between: Pause = go_on) -> Path:
     folder = store.path(path) if path else store.root
     with disk_errors(folder, "ARTIFACTS_URI"):
-        _verify_folder(store, path, manifest, folder)
+        _verify_folder(store, path, manifest, folder, between)
     return folder
 
 
-def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Path) -> None:
-    for_each(lambda file: _check(store, path, file, folder / file.path), manifest.files, f"verifying {path}")
+def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Path, between: Pause) -> None:
+    def check(file: FileEntry) -> None:
+        between()
+        _check(store, path, file, folder / file.path)
+
+    for_each(check, manifest.files, f"verifying {path}")
 
 
 def _download(store: ObjectStore, path: str, manifest: Manifest, file: FileEntry, target: Path) -> None:

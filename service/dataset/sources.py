@@ -7,7 +7,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Protocol
 
-from service import miniature
+from service import miniature, stopping
 from service.artifacts.publishing import fetch
 from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.dataset.bing import search
@@ -126,6 +126,6 @@ def published(store: ObjectStore, path: str, work_dir: Path) -> Path:
     if path.startswith(("/", ".", "~")):
         raise MissingInput(missing)
     try:
-        return fetch(store, path.rstrip("/"), work_dir)
+        return fetch(store, path.rstrip("/"), work_dir, stopping.check)
     except NotFound as error:
         raise MissingInput(missing) from error

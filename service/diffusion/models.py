@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service import miniature
+from service import miniature, stopping
 from service.artifacts.publishing import fetch
 from service.artifacts.stores import open_store
 from service.exits import BadConfiguration, BadData, MissingInput
@@ -45,7 +45,8 @@ def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
         base = locate_model(settings, "model_base")
         return ModelFiles(variable, base.name, {**base.options, "subfolder": "vae"})
     if name.startswith("s3://"):
-        return ModelFiles(variable, str(fetch(open_store(name), "", settings.work_dir)), {"local_files_only": True})
+        folder = fetch(open_store(name), "", settings.work_dir, stopping.check)
+        return ModelFiles(variable, str(folder), {"local_files_only": True})
     if Path(name).is_dir():
         return ModelFiles(variable, name, {"local_files_only": True})
     if name.startswith((".", "/", "~")):

@@ -7,10 +7,10 @@ from math import ceil
 import structlog
 from PIL import Image
 
+from service import stopping
 from service.artifacts.publishing import publish_version
 from service.artifacts.runs import Run
 from service.artifacts.scratch import scratch_folder
-from service.artifacts.stoppable import stoppable
 from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captioning import captions_for
@@ -119,12 +119,13 @@ def finalize(
             settings={name: value for name, value in recipe(settings).items() if name not in ("folder", "urls")},
         )
         artifact = publish_version(
-            stoppable(store),
+            store,
             dataset,
             kind="dataset",
             prefix=f"datasets/{settings.name}",
             parents=source.parents,
             settings=recipe(settings),
+            between=stopping.check,
         )
     preparation.finish(artifact.path)
     return artifact.path

@@ -8,6 +8,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from PIL import Image
 
+from service import stopping
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
@@ -34,7 +35,6 @@ from service.evaluation.metrics import adherence_gain, held_out_gain, kid, liven
 from service.evaluation.report import Counts, Evaluation, Pair, write_report
 from service.exits import Rejected
 from service.settings.evaluate import EvaluateSettings
-from service.stopping import interruptible
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ def measure_and_publish(
     """Publishes the evaluation at `path`; `under_way` is where its pictures are kept until then."""
     lora = read_manifest(run.store, lora_path)
     dataset_path = lora.parents[0]
-    dataset = fetch(run.store, dataset_path, settings.work_dir)
+    dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
     lora_folder = fetch(run.store, lora_path, settings.work_dir)
     style = str(read_manifest(run.store, dataset_path).settings.get("style", ""))
 
@@ -130,7 +130,7 @@ def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], r
     held_out = encode_held_out(images, pipeline.vae, pipeline.tokenizer, pipeline.text_encoder, resolution)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     with torch.autocast(pipeline.device.type, pipeline.dtype, enabled=pipeline.dtype != torch.float32):
-        images_one_by_one = interruptible(range(len(held_out)))
+        images_one_by_one = stopping.interruptible(range(len(held_out)))
         losses = held_out_losses(pipeline.unet, scheduler, held_out, pipeline.device, images_one_by_one)
     means: list[float] = losses.mean(dim=1).tolist()
     return means

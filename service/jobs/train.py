@@ -92,15 +92,15 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
             run.note("config.json", settings.public())
             running.enter_context(status)
 
-        dataset = fetch(run.store, dataset_path, settings.work_dir)
-        agreement.check()
+        with agreement.each_alone() as between:
+            dataset = fetch(run.store, dataset_path, settings.work_dir, between)
         images, validation = (
             read_split(dataset, "train"),
             read_split(dataset, "validation")[: settings.validation_images],
         )
         shown = sample_prompts(settings, [image.caption for image in validation])
-        parts = load_components(settings)
-        agreement.check()
+        with agreement.each_alone():
+            parts = load_components(settings)
         status.enter("encoding")
         samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, agreement, settings)
         denoiser, scheduler = with_lora(parts, accelerator, settings)

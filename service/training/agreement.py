@@ -1,6 +1,7 @@
 """Processes that stop together: whoever of them is told, all do so between the same two pieces of work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any
@@ -46,6 +47,21 @@ class Agreement:
         """Raises Stopped, in all processes, when any of them was told to stop."""
         if self.told():
             raise Stopped(stopping.TOLD)
+
+    @contextmanager
+    def each_alone(self) -> Iterator[Pause]:
+        """A block that the processes go through each at its own pace: who is told to stop leaves it, and all stop after it.
+
+        Gives the pause of the block, which raises Stopped in this process when it was told to.
+        """
+
+        def between() -> None:
+            self._heard()
+            stopping.check()
+
+        with suppress(Stopped):
+            yield between
+        self.check()
 
     def led(self, action: Callable[[Pause], object]) -> None:
         """The first process runs `action(between)`, the others wait for it as long as it takes.

@@ -42,11 +42,14 @@ def global_batch(seed: int, step: int, batch: int, buckets: Sequence[Sequence[in
     turns, earlier = bucket_turns(seed, cycle, tuple(map(len, buckets)))
     turn = int(turns[place])
     bucket = buckets[turn]
-    start = (cycle * len(bucket) + int(earlier[place])) * batch
-    return [
-        bucket[int(epoch_order(seed, turn, p // len(bucket), len(bucket))[p % len(bucket)])]
-        for p in range(start, start + batch)
-    ]
+    size = len(bucket)
+    start = (cycle * size + int(earlier[place])) * batch
+    end = start + batch
+    places: list[int] = []
+    for epoch in range(start // size, -(-end // size)):
+        order = epoch_order(seed, turn, epoch, size)
+        places += order[max(start - epoch * size, 0) : end - epoch * size].tolist()
+    return [bucket[place] for place in places]
 
 
 @lru_cache(maxsize=2)
@@ -75,21 +78,22 @@ def draw(
     crops: int = 1,
 ) -> Draw:
     """The random part of the sample at `position` of the global batch; `shape` is (C, H, W) of its latents."""
-    key = (SAMPLE, seed, step, position)
-    rng = np.random.default_rng(key)
-    generator = torch_generator(key)
+    sequence = np.random.SeedSequence((SAMPLE, seed, step, position))
+    rng = np.random.default_rng(sequence)
+    generator = torch_generator(sequence)
+    posterior_noise, noise = torch.randn((2, *shape), generator=generator)
     return Draw(
         flip=bool(rng.random() < flip),
         drop_caption=bool(rng.random() < drop_caption),
         timestep=int(rng.integers(timesteps)),
         crop=int(rng.integers(crops)),
-        posterior_noise=torch.randn(shape, generator=generator),
-        noise=torch.randn(shape, generator=generator),
+        posterior_noise=posterior_noise,
+        noise=noise,
         channel_noise=torch.randn((shape[0], 1, 1), generator=generator),
     )
 
 
-def torch_generator(key: tuple[int, ...]) -> torch.Generator:
-    """A CPU generator for a tuple of non-negative integers: the numbers are the same on every device."""
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def torch_generator(sequence: np.random.SeedSequence) -> torch.Generator:
+    """A CPU generator: the numbers are the same on every device."""
+    seed = int(sequence.generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator().manual_seed(seed)

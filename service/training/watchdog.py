@@ -11,11 +11,15 @@ from types import TracebackType
 import structlog
 
 from service.exits import ExitCode
+from service.logs import End
+from service.outcome import tell_outcome
 
 log = structlog.get_logger(__name__)
 
 LOOKS = 20
 """How often it looks within the time that it allows."""
+LAST_WORD = 5.0
+"""Seconds that it takes at most to say why it ends the process."""
 
 
 class Watchdog:
@@ -52,10 +56,16 @@ class Watchdog:
     def _bark(self, silence: float) -> None:
         # The stacks first: they need no lock that the thread which hangs may hold.
         faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
-        log.error(
-            "failed",
-            error=f"no step was finished for {silence:.0f} s, more than TRAIN_STALL_SECONDS={self._seconds:g}; the stacks "
-            "above say where it hangs; start the job again, it goes on from its last checkpoint",
-            exit_code=int(ExitCode.STALLED),
-        )
+        # What follows may need one, so it is not waited for without end.
+        last_word = threading.Thread(target=copy_context().run, args=(self._tell, silence), daemon=True)
+        last_word.start()
+        last_word.join(LAST_WORD)
         os._exit(ExitCode.STALLED)
+
+    def _tell(self, silence: float) -> None:
+        error = (
+            f"no step was finished for {silence:.0f} s, more than TRAIN_STALL_SECONDS={self._seconds:g}; the stacks above "
+            "say where it hangs; start the job again, it goes on from its last checkpoint"
+        )
+        log.error("failed", error=error, exit_code=int(ExitCode.STALLED))
+        tell_outcome("train", End(ExitCode.STALLED, error))

@@ -1,7 +1,8 @@
-"""What a checkpoint every 50 steps costs the training: blocks of 50 steps on the miniature, with one and without, in turns.
+"""What a checkpoint every 50 steps costs the training: ten steps on the miniature that begin with one, then ten without.
 
-`python -m tests.benchmarks.checkpoints [ROUNDS]`: the trainer, the upload in the background and the retention are the
-job's own; the store is rclone's S3 server on loopback, which has to share the cores with the training.
+`python -m tests.benchmarks.checkpoints [PAIRS]`: the trainer, the upload in the background and the retention are the job's
+own; the store is rclone's S3 server on loopback, which has to share the cores with the training. Such short stretches beside
+each other are alike also on a machine that slows down and recovers; two of 50 steps differ by more than a checkpoint costs.
 """
 
 import os
@@ -27,31 +28,17 @@ from service.training.checkpoints import identity
 from service.training.loading import Prompts
 from service.training.on_the_way import OnTheWay, committing
 from service.training.progress import Measurement
-from service.training.samples import EncodedDataset
 from service.training.status import Status
 from service.training.trainer import Trainer
 from service.training.uploads import Uploads
+from tests.benchmarks.noise import random_dataset
 from tests.servers import rclone_server
 
-BLOCK = 50
-ROUNDS = 8
+EVERY = 50
+STRETCH = 10
+"""Steps, in which the upload of a checkpoint is long over."""
+PAIRS = 40
 IMAGES = 64
-
-
-def random_dataset(shape: tuple[int, ...], condition: tuple[int, ...]) -> EncodedDataset:
-    keys = [[f"{number}", f"{number} mirrored"] for number in range(IMAGES)]
-    return EncodedDataset(
-        names=[str(number) for number in range(IMAGES)],
-        latents_of={
-            key: {"mean": torch.randn(shape), "deviation": torch.rand(shape)} for of_image in keys for key in of_image
-        },
-        latent_keys=keys,
-        mirrored=[False, True],
-        buckets=[range(IMAGES)],
-        shapes=[shape] * IMAGES,
-        conditions_of={str(n): {"condition": torch.randn(condition)} for n in range(IMAGES + 1)},
-        condition_keys=[str(number) for number in range(IMAGES + 1)],
-    )
 
 
 def new_trainer(settings: TrainSettings) -> Trainer:
@@ -61,26 +48,28 @@ def new_trainer(settings: TrainSettings) -> Trainer:
     condition = (parts.tokenizer.model_max_length, parts.unet.config["cross_attention_dim"])
     add_lora(parts.unet, settings)
     held_out = HeldOut(torch.randn(1, *shape), torch.randn(1, *condition))
-    data = random_dataset(shape, condition)
-    trainer = Trainer(Accelerator(cpu=True), Denoiser(parts.unet, None), parts.scheduler, data, held_out, settings)
+    accelerator = Accelerator(cpu=True)
+    data = random_dataset(IMAGES, shape, condition, accelerator.device)
+    trainer = Trainer(accelerator, Denoiser(parts.unet, None), parts.scheduler, data, held_out, settings)
     trainer.progress.measurements.append(Measurement(0, (1.0,) * 4))
     trainer.best_state = {name: tensor.clone() for name, tensor in trainer.lora().items()}
     return trainer
 
 
-def block(trainer: Trainer, occasions: OnTheWay, save: bool) -> float:
-    """Seconds of 50 steps, which begin with the checkpoint of the 50 before, if one is due."""
+def stretch(trainer: Trainer, occasions: OnTheWay, save: bool) -> float:
+    """Seconds of some steps; of those that begin with a checkpoint until that is stored, too."""
     begin = time.perf_counter()
     if save:
         occasions.checkpoint(trainer.progress.step)
-    for _ in range(BLOCK):
+    for _ in range(STRETCH):
         trainer.take_step(trainer.progress.step)
         trainer.progress.step += 1
         occasions.between()
+    occasions.uploads.finish(lambda: None)
     return time.perf_counter() - begin
 
 
-def main(rounds: int) -> None:
+def main(pairs: int) -> None:
     configure_logs("json", quiet=True)
     with tempfile.TemporaryDirectory() as name, rclone_server(Path(name) / "buckets") as server:
         os.environ.update(server.environment)
@@ -91,26 +80,23 @@ def main(rounds: int) -> None:
         trainer = new_trainer(settings)
         status = Status(run, settings)
         recipe = identity(settings, "datasets/none/0")
-        seconds: dict[bool, list[float]] = {True: [], False: []}
+        plain, extra = [], []
         with Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads) as uploads:
             occasions = OnTheWay(
                 run, Path(name), recipe, trainer, Prompts({}), [], Agreement(trainer.accelerator), uploads, status
             )
-            block(trainer, occasions, save=True)  # the first of each also loads libraries and opens connections
-            for number in range(rounds):
-                # By turns the one and the other first: the machine may slow down meanwhile.
-                for save in (True, False) if number % 2 else (False, True):
-                    uploads.finish(lambda: None)
-                    seconds[save].append(block(trainer, occasions, save))
-                sys.stdout.write(f"{seconds[False][-1]:.2f} s without, {seconds[True][-1]:.2f} s with\n")
-                sys.stdout.flush()
-        ratios = [with_one / without for with_one, without in zip(seconds[True], seconds[False], strict=True)]
-        sys.stdout.write(
-            f"{BLOCK} steps: {statistics.median(seconds[False]):.2f} s without a checkpoint, "
-            f"{statistics.median(seconds[True]):.2f} s with one; ratio {statistics.median(ratios):.4f} "
-            f"(median of {rounds} pairs; {min(ratios):.4f} to {max(ratios):.4f})\n"
-        )
+            stretch(trainer, occasions, save=True)  # the first also loads libraries and opens connections
+            for _ in range(pairs):
+                with_one, without = (stretch(trainer, occasions, save) for save in (True, False))
+                plain.append(without / STRETCH)
+                extra.append(with_one - without)
+    step, checkpoint = statistics.median(plain), statistics.median(extra)
+    error = 1.25 * statistics.stdev(extra) / len(extra) ** 0.5  # of the median, were they normal
+    sys.stdout.write(
+        f"a step takes {1000 * step:.0f} ms, a checkpoint {1000 * checkpoint:.0f} ms more (± {1000 * error:.0f}, {pairs} "
+        f"pairs); one every {EVERY} steps: {1 + checkpoint / (EVERY * step):.4f} of the time without\n"
+    )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS)

@@ -23,10 +23,10 @@ from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import add_lora, lora_parameters
 from service.diffusion.objective import denoising_loss
 from service.settings.train import TrainSettings
-from service.training.samples import EncodedDataset
 from service.training.trainer import Trainer
+from tests.benchmarks.noise import random_dataset
 
-ROUNDS = 3
+ROUNDS = 6
 SAMPLES = 8
 DEFAULT = ("256", "1", "256", "2", "512", "1", "512", "2")
 """At 512² a round of all three takes one and a half minutes on two cores."""
@@ -54,25 +54,6 @@ def stable_diffusion() -> Models:
     return unet.requires_grad_(False), vae.requires_grad_(False), CLIPTextModel(text).requires_grad_(False)
 
 
-def random_dataset(side: int, device: torch.device) -> EncodedDataset:
-    shape = (4, side, side)
-    keys = [[f"{number}", f"{number} mirrored"] for number in range(SAMPLES)]
-    return EncodedDataset(
-        names=[str(number) for number in range(SAMPLES)],
-        latents_of={
-            key: {"mean": torch.randn(shape, device=device), "deviation": torch.rand(shape, device=device)}
-            for of_image in keys
-            for key in of_image
-        },
-        latent_keys=keys,
-        mirrored=[False, True],
-        buckets=[range(SAMPLES)],
-        shapes=[shape] * SAMPLES,
-        conditions_of={str(n): {"condition": torch.randn(77, 768, device=device)} for n in range(SAMPLES + 1)},
-        condition_keys=[str(number) for number in range(SAMPLES + 1)],
-    )
-
-
 def loops(resolution: int, batch: int, models: Models) -> dict[str, Callable[[int], None]]:
     unet, vae, text_encoder = models
     accelerator = Accelerator()
@@ -80,7 +61,8 @@ def loops(resolution: int, batch: int, models: Models) -> dict[str, Callable[[in
     settings = TrainSettings(batch_size=batch, resolution=resolution, max_steps=1000, work_dir=Path(tempfile.mkdtemp()))
     side = resolution // 8
     held_out = HeldOut(torch.randn(1, 4, side, side), torch.randn(1, 77, 768))
-    trainer = Trainer(accelerator, Denoiser(unet), DDPMScheduler(), random_dataset(side, device), held_out, settings)
+    data = random_dataset(SAMPLES, (4, side, side), (77, 768), device)
+    trainer = Trainer(accelerator, Denoiser(unet), DDPMScheduler(), data, held_out, settings)
     vae.to(device)
     text_encoder.to(device)
     parameters = lora_parameters(unet)
@@ -131,6 +113,16 @@ def seconds(action: Callable[[int], None], step: int) -> float:
     return time.perf_counter() - begin
 
 
+def rotated(names: list[str], by: int) -> list[str]:
+    return [names[(place + by) % len(names)] for place in range(len(names))]
+
+
+def ratio(taken: dict[str, list[float]], name: str) -> str:
+    """How many times the seconds of ours the other one takes: the median of the rounds, and their range."""
+    values = [other / ours for other, ours in zip(taken[name], taken["ours"], strict=True)]
+    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
 class Stub(nn.Module):
     """In the U-Net's place: nothing but the parameters of its LoRA, each in use."""
 
@@ -155,9 +147,10 @@ def host_overhead(batch: int, steps: int = 300) -> float:
         profile="miniature", batch_size=batch, max_steps=10 * steps, work_dir=Path(tempfile.mkdtemp())
     )
     accelerator = Accelerator()
-    data = random_dataset(16, accelerator.device)
+    shape = (unet.config["in_channels"], unet.config["sample_size"], unet.config["sample_size"])
+    data = random_dataset(SAMPLES, shape, (77, unet.config["cross_attention_dim"]), accelerator.device)
     trainer = Trainer(accelerator, stub, DDPMScheduler(), data, HeldOut(torch.zeros(1), torch.zeros(1)), settings)  # type: ignore[arg-type]
-    noisy = torch.randn(batch, 4, 16, 16, device=accelerator.device)
+    noisy = torch.randn(batch, *shape, device=accelerator.device)
 
     def bare(_: int) -> None:
         stub(noisy)[0].square().mean().backward()
@@ -180,15 +173,16 @@ def main(arguments: list[str]) -> None:
         actions = loops(resolution, batch, models)
         for action in actions.values():
             action(0)  # the first step of each shape also prepares kernels and memory
-        taken = {name: [] for name in actions}
+        taken: dict[str, list[float]] = {name: [] for name in actions}
         for step in range(1, ROUNDS + 1):
-            for name, action in actions.items():
-                taken[name].append(seconds(action, step))
+            # Each comes first, second and third in turn, and is compared within its round: the machine has its moods.
+            for name in rotated(list(actions), step):
+                taken[name].append(seconds(actions[name], step))
         middle = {name: statistics.median(values) for name, values in taken.items()}
         sys.stdout.write(
             f"{resolution}² batch {batch}: bare {middle['bare']:.2f} s, ours {middle['ours']:.2f} s, encoding every step "
-            f"{middle['encoding']:.2f} s a step; ours / bare {middle['bare'] / middle['ours']:.3f} of the steps a second, "
-            f"{middle['encoding'] / middle['ours']:.2f}x the encoding loop\n"
+            f"{middle['encoding']:.2f} s a step; ours / bare {ratio(taken, 'bare')} of the steps a second, "
+            f"{ratio(taken, 'encoding')}x the encoding loop\n"
         )
         sys.stdout.flush()
 

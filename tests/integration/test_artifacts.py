@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from service.artifacts import disk
 from service.artifacts.local_store import LocalStore
 from service.artifacts.manifest import CLAIM, MANIFEST_NAME
 from service.artifacts.publishing import (
@@ -23,8 +25,17 @@ from service.artifacts.publishing import (
     verify,
 )
 from service.artifacts.runs import Run
+from service.artifacts.s3_store import S3Store
 from service.artifacts.stores import NotFound, ObjectStore, StoredObject, open_store
-from service.exits import AccessDenied, BadConfiguration, BadData, InputOutput, MissingInput, StorageUnreachable
+from service.exits import (
+    AccessDenied,
+    BadConfiguration,
+    BadData,
+    InputOutput,
+    MissingInput,
+    Stopped,
+    StorageUnreachable,
+)
 from tests.conftest import use
 from tests.servers import S3Server, environment_for, free_port, refusing_server
 
@@ -389,13 +400,38 @@ def test_a_damaged_copy_is_fetched_again(far: ObjectStore, folder: Path, tmp_pat
     assert contents_of(fetch(far, PATH, tmp_path / "work")) == FILES
 
 
-def test_concurrent_fetches_share_one_copy(far: ObjectStore, folder: Path, tmp_path: Path) -> None:
+def test_of_concurrent_fetches_one_downloads_and_all_share_the_copy(
+    far: ObjectStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(far, folder, kind="dataset", path=PATH)
+    downloaded: list[str] = []
+    download = S3Store.download
+
+    def counted(store: S3Store, key: str, target: Path) -> None:
+        downloaded.append(key)
+        time.sleep(0.05)  # long enough for the others to come
+        download(store, key, target)
+
+    monkeypatch.setattr(S3Store, "download", counted)
     with ThreadPoolExecutor(4) as pool:
         copies = set(pool.map(lambda _: fetch(far, PATH, tmp_path / "work"), range(4)))
     assert len(copies) == 1
     assert contents_of(copies.pop()) == FILES
-    assert len(list((tmp_path / "work/fetched").glob("*/*"))) == 1
+    assert sorted(downloaded) == sorted(f"{PATH}/{name}" for name in FILES)
+
+
+def test_a_fetch_that_waits_for_another_process_can_be_told_to_stop(
+    far: ObjectStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(far, folder, kind="dataset", path=PATH)
+    target = fetch(far, PATH, tmp_path / "work")
+    monkeypatch.setattr(disk, "LOOK_EVERY", 0.02)
+
+    def stop() -> None:
+        raise Stopped("told to")
+
+    with FileLock(f"{target}.lock"), pytest.raises(Stopped):
+        fetch(far, PATH, tmp_path / "work", stop)
 
 
 def test_a_local_artifact_is_used_in_place(folder: Path, tmp_path: Path) -> None:
@@ -541,7 +577,7 @@ def test_a_full_work_dir_is_told_with_its_path(far: ObjectStore, small_disk: Pat
     publish(far, folder_of(tmp_path / "made", {"weights": bytes(100_000)}), kind="lora", path=PATH)
     with pytest.raises(InputOutput, match=rf"No space left on device.*{small_disk}.*WORK_DIR"):
         fetch(far, PATH, small_disk)
-    assert [path for path in small_disk.rglob("*") if path.is_file()] == []
+    assert [path for path in small_disk.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 def test_a_folder_that_cannot_be_made_is_told_with_its_path(tmp_path: Path) -> None:

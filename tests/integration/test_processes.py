@@ -26,6 +26,7 @@ VARIABLES = TRAINING | {
     "TRAIN_SAMPLES": "0",
     "TRAIN_PEER_TIMEOUT": "60",
     "TRAIN_FRUITLESS_ATTEMPTS": "100",
+    "TRAIN_LOG_EVERY": "1",
     "OMP_NUM_THREADS": "1",
 }
 KILLS = 10
@@ -73,7 +74,7 @@ def distance(folder: Path, other: Path) -> float:
 
 
 def rates(folder: Path) -> list[float]:
-    """The learning rate at each point of the curves."""
+    """The learning rate at each step."""
     lines = (folder / "artifacts" / "runs" / "demo" / "lora" / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["learning_rate"] for line in lines if "learning_rate" in line]
 
@@ -94,7 +95,7 @@ def test_killed_at_ten_random_steps_and_resumed_the_lora_has_the_same_bits(
                 return True
             return False
 
-        if finish_killed("train", folder, VARIABLES | {"TRAIN_LOG_EVERY": "1"}, moment):
+        if finish_killed("train", folder, VARIABLES, moment):
             kills += 1
         else:
             assert lora_bytes(folder) == lora_bytes(alone)
@@ -109,6 +110,7 @@ def test_two_and_four_processes_train_the_lora_that_one_does(prepared: Path, alo
         train(count, folder)
         assert distance(folder, alone) <= 1e-4
         assert rates(folder) == rates(alone)
+        assert len(rates(alone)) == STEPS
 
 
 def test_two_processes_that_are_killed_are_resumed_by_one(prepared: Path, alone: Path, tmp_path: Path) -> None:
@@ -155,6 +157,22 @@ def test_a_worker_that_is_killed_is_a_lost_peer_whoever_of_them_ends_first(
     assert "killed by signal 9" in end.last("failed")["error"]
     # What the one that is left said of it, if it had the time.
     assert all(e["exit_code"] == ExitCode.PEER_LOST for e in end.events if e["event"] == "failed"), end.events
+
+
+def test_when_a_worker_hangs_the_others_say_where_they_wait_for_it_and_the_training_ends_as_stalled(
+    prepared: Path, tmp_path: Path
+) -> None:
+    folder = with_dataset(tmp_path, prepared)
+    outcome = tmp_path / "outcome"
+    patience = {"TRAIN_STALL_SECONDS": "20", "TRAIN_PEER_TIMEOUT": "300", "OUTCOME_FILE": str(outcome)}
+    running = start("train", folder, VARIABLES | patience | {"TRAIN_PROCESSES": "2", "TRAIN_MAX_STEPS": "5000"})
+    assert running.wait_for(lambda _, line: "checkpoint committed" in line)
+    os.kill(workers_of(running)[1], signal.SIGSTOP)
+    end = running.wait()
+    assert end.code == ExitCode.STALLED, end.events
+    assert "TRAIN_STALL_SECONDS=20" in next(e for e in end.events if e["event"] == "failed")["error"]
+    assert "trainer.py" in running.said()
+    assert json.loads(outcome.read_text())["exit_name"] == "STALLED"
 
 
 def workers_of(running: Running) -> list[int]:

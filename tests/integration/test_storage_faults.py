@@ -235,6 +235,26 @@ def test_an_expired_token_is_replaced_by_the_one_that_was_written_meanwhile(
     assert [request.token for request in faults.requests if is_put(request)] == ["first"] * 3 + ["second"]
 
 
+def test_the_token_of_a_pod_s_role_is_exchanged_anew_when_its_credentials_have_expired(
+    moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faulty(moto) as faults:
+        use(faults.server, monkeypatch)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        (tmp_path / "token").write_text("as Kubernetes writes it, and again every hour")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/sdlora")
+        store = open_store(f"s3://{faults.server.new_bucket()}")
+        store.put("a", b"1")
+        faults.plan(Fault.EXPIRED, is_put)
+        store.put("a", b"2")
+        assert store.get("a") == b"2"
+        first, refused, second = [request.token for request in faults.requests if is_put(request)]
+        assert first == refused != second
+        assert "" not in (first, second)
+
+
 # Large files
 
 

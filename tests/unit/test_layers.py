@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SERVICE = Path(__file__).parents[2] / "service"
-FOUNDATION = {"settings", "logs", "exits", "stopping", "redaction"}
+FOUNDATION = {"settings", "logs", "exits", "stopping", "redaction", "outcome"}
 ALLOWED = {
     "exits": set(),
     "stopping": {"exits"},
@@ -23,7 +23,7 @@ ALLOWED = {
     "evaluation": FOUNDATION | {"artifacts", "miniature", "diffusion"},
     "checks": FOUNDATION | {"artifacts", "miniature", "diffusion"},
     "jobs": FOUNDATION | {"artifacts", "miniature", "diffusion", "dataset", "training", "evaluation", "checks"},
-    "__main__": FOUNDATION | {"jobs", "outcome"},
+    "__main__": FOUNDATION | {"jobs"},
 }
 IMAGES_AND_MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL"}
 

@@ -1,0 +1,90 @@
+"""A checkpoint that is not stored now and then is a warning; when none is any more the training ends, to go on another day."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.artifacts.stores import open_store
+from service.exits import ExitCode
+from tests.conftest import use
+from tests.faults import Fault, Faults, Request, faulty
+from tests.integration.chain import TRAINING, End, finish, lora_bytes
+from tests.servers import S3Server
+
+ALLOWED = 3
+VARIABLES = TRAINING | {
+    "DATA_PREP_LIMIT": "12",
+    "TRAIN_MAX_STEPS": "12",
+    "TRAIN_CHECKPOINT_EVERY": "2",
+    "TRAIN_VALIDATE_EVERY": "6",
+    "TRAIN_BATCH_SIZE": "4",
+    "TRAIN_SAMPLES": "0",
+    "TRAIN_FAILED_UPLOADS": str(ALLOWED),
+    "OMP_NUM_THREADS": "1",
+    "AWS_MAX_ATTEMPTS": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The LoRA of a training whose store takes everything."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for job in ("data-prep", "train"):
+        assert finish(job, folder, VARIABLES).code == ExitCode.DONE
+    return lora_bytes(folder)
+
+
+@pytest.fixture
+def faults(rclone: S3Server) -> Iterator[Faults]:
+    with faulty(rclone) as faults:
+        yield faults
+
+
+@pytest.fixture
+def variables(faults: Faults, tmp_path: Path) -> dict[str, str]:
+    """Those of a run on the server behind the faults, with a data set."""
+    found = VARIABLES | faults.server.environment | {"ARTIFACTS_URI": f"s3://{faults.server.new_bucket()}"}
+    assert finish("data-prep", tmp_path, found).code == ExitCode.DONE
+    return found
+
+
+def makes_a_checkpoint(request: Request) -> bool:
+    return request.method == "PUT" and "/checkpoints/" in request.path and request.path.endswith("MANIFEST.json")
+
+
+def failures(end: End) -> list[int]:
+    return [event["failures"] for event in end.events if event["event"] == "checkpoint not committed, training goes on"]
+
+
+def stored_lora(variables: dict[str, str], faults: Faults, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    use(faults.server, monkeypatch)
+    return open_store(variables["ARTIFACTS_URI"]).get("runs/demo/lora/pytorch_lora_weights.safetensors")
+
+
+def test_fewer_failures_in_a_row_than_allowed_are_warned_about_and_change_nothing(
+    faults: Faults, variables: dict[str, str], undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(ALLOWED - 1):
+        faults.plan(Fault.UNAVAILABLE_BEFORE, makes_a_checkpoint)
+    end = finish("train", tmp_path, variables)
+    assert end.code == ExitCode.DONE, end.events
+    assert failures(end) == [1, 2]
+    assert end.last("checkpoint committed")["step"] == 12
+    assert stored_lora(variables, faults, monkeypatch) == undisturbed
+
+
+def test_as_many_as_allowed_end_with_69_and_the_next_attempt_makes_the_same_lora(
+    faults: Faults, variables: dict[str, str], undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(10 * ALLOWED):
+        faults.plan(Fault.UNAVAILABLE_BEFORE, makes_a_checkpoint)
+    end = finish("train", tmp_path, variables)
+    assert end.code == ExitCode.STORAGE_UNREACHABLE, end.events
+    # Where the disk is slow, all that waits at the end is one checkpoint, which is tried once more and must succeed.
+    assert failures(end) in ([1, 2], [1])
+    assert "503" in end.last("failed")["error"] or "ServiceUnavailable" in end.last("failed")["error"]
+    assert [event for event in end.events if event["event"] == "checkpoint committed"] == []
+    faults.clear()
+    assert finish("train", tmp_path, variables).code == ExitCode.DONE
+    assert stored_lora(variables, faults, monkeypatch) == undisturbed
