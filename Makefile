@@ -41,7 +41,7 @@ demo: $(VENV)/runtime
 	$(BIN)/sdlora demo
 
 test: $(VENV)/development
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/development
 	SDLORA_SOAK=50 $(BIN)/python -m pytest --timeout=7200 -s tests/integration/test_disturbed.py

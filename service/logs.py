@@ -106,12 +106,15 @@ def ended(action: Callable[[], object]) -> End:
     log = structlog.get_logger(__name__)
     try:
         return End(ExitCode.DONE, result=action())
-    except Exception as error:  # noqa: BLE001 - the one place where every failure becomes an exit code
+    except Exception as error:
         code, message = judge(error)
-        log.error("failed", error=message, exit_code=int(code), **({"exc_info": True} if code == ExitCode.BUG else {}))
+        if code == ExitCode.STOPPED:
+            log.info("stopped", reason=message, exit_code=int(code))  # as it should be: nobody is to be woken by it
+        else:
+            log.error("failed", error=message, exit_code=int(code), exc_info=code == ExitCode.BUG)
         return End(code, message)
     except KeyboardInterrupt:
         # The second Ctrl-C of an impatient person, who knows where it happened.
         message = "interrupted at once; what is finished is stored, start the job again to go on"
-        log.error("failed", error=message, exit_code=int(ExitCode.STOPPED))
+        log.info("stopped", reason=message, exit_code=int(ExitCode.STOPPED))
         return End(ExitCode.STOPPED, message, at_once=True)

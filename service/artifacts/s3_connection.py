@@ -52,7 +52,7 @@ class Connection:
         self._lock = threading.Lock()
         with self.explaining():
             self._session = botocore.session.get_session()
-            self._client = _client(self._session)
+            self._client = new_client(self._session)
 
     def call(
         self, action: "Callable[[S3Client], Answer]", key: str = "", passing: frozenset[str] = frozenset()
@@ -92,7 +92,7 @@ class Connection:
             with suppress(*RAISED):
                 session = botocore.session.get_session()
                 if _credentials(session) != _credentials(self._session):
-                    self._session, self._client = session, _client(session)
+                    self._session, self._client = session, new_client(session)
                     return True
         return False
 
@@ -129,28 +129,28 @@ def pause(number: int) -> None:
     time.sleep(random.random() * min(0.05 * 2**number, 20))
 
 
-def _client(session: botocore.session.Session) -> "S3Client":
-    # boto3 reads AWS_DEFAULT_REGION and its files; pods are given AWS_REGION; other servers take any.
-    region = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
-    return boto3.Session(botocore_session=session).client("s3", config=_configuration(session), region_name=region)
-
-
-def _configuration(session: botocore.session.Session) -> Config:
+def new_client(
+    session: botocore.session.Session, attempts: int = ATTEMPTS, connect_timeout: float = 10, read_timeout: float = 60
+) -> "S3Client":
+    """A client with the numbers given where the user has set none."""
     style = os.environ.get("AWS_S3_ADDRESSING_STYLE")
-    return Config(
+    configuration = Config(
         retries={
             "mode": session.get_config_variable("retry_mode") or "standard",
-            "total_max_attempts": int(session.get_config_variable("max_attempts") or ATTEMPTS),
+            "total_max_attempts": int(session.get_config_variable("max_attempts") or attempts),
         },
         s3={"addressing_style": style} if style else None,  # type: ignore[arg-type]
         # boto3's own default sends checksums that many servers other than AWS refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        connect_timeout=float(os.environ.get("AWS_CONNECT_TIMEOUT", 10)),
-        read_timeout=float(os.environ.get("AWS_READ_TIMEOUT", 60)),
+        connect_timeout=float(os.environ.get("AWS_CONNECT_TIMEOUT", connect_timeout)),
+        read_timeout=float(os.environ.get("AWS_READ_TIMEOUT", read_timeout)),
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
     )
+    # boto3 reads AWS_DEFAULT_REGION and its files; pods are given AWS_REGION; other servers take any.
+    region = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
+    return boto3.Session(botocore_session=session).client("s3", config=configuration, region_name=region)
 
 
 def _credentials(session: botocore.session.Session) -> tuple[str | None, ...]:

@@ -1,25 +1,21 @@
 """What only a bucket is asked: its clock, conditional writes, multipart uploads."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import boto3
-from botocore.config import Config
+import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
+from service.artifacts.s3_connection import new_client
 from service.artifacts.s3_errors import ALREADY_THERE, NO_CONDITIONS, code_of, explained
 from service.artifacts.s3_store import S3Store
 from service.artifacts.stores import ObjectStore
 from service.checks.findings import Finding, ok, warning
 from service.exits import AccessDenied, BadData, MissingInput
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 ATTEMPTS = 3
 SKEW_REFUSED = 900
@@ -41,7 +37,8 @@ class S3Probe:
         self._store = store
         self._bucket = store.bucket
         with self._explaining():
-            self._client = open_client()
+            # The store's own, but that it gives up sooner: somebody is waiting for the answer.
+            self._client = new_client(botocore.session.get_session(), ATTEMPTS, connect_timeout=5, read_timeout=30)
 
     @classmethod
     def of(cls, store: ObjectStore) -> "S3Probe":
@@ -144,22 +141,6 @@ class S3Probe:
             yield
         except (BotoCoreError, ClientError, ValueError) as error:
             raise explained(error, self._bucket) from error
-
-
-def open_client() -> "S3Client":
-    """A client that finds the server and the credentials as the store's own does, and gives up sooner."""
-    session = boto3.Session()
-    region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-    style = os.environ.get("AWS_S3_ADDRESSING_STYLE")
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS))},
-        s3={"addressing_style": style} if style else None,  # type: ignore[arg-type]
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        connect_timeout=5,
-        read_timeout=30,
-    )
-    return session.client("s3", config=config, region_name=region)
 
 
 def answered(error: ClientError) -> dict[str, str]:

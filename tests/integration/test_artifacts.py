@@ -66,6 +66,11 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Its files, but for the empty ones that stand for a lock."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
 def keys_of(store: ObjectStore, prefix: str = "") -> set[str]:
     return {entry.key for entry in store.list(prefix)}
 
@@ -330,7 +335,7 @@ def assert_damage_is_found(store: ObjectStore, file: str, work_dir: Path) -> Non
         verify(store, PATH)
     with pytest.raises(BadData, match=f"{PATH}.*{file}"):
         fetch(store, PATH, work_dir)
-    assert not [path for path in work_dir.rglob("*") if path.is_file()]
+    assert files_in(work_dir) == []
 
 
 @pytest.mark.parametrize("file", ["train/1.png", "metadata.csv"])
@@ -577,7 +582,7 @@ def test_a_full_work_dir_is_told_with_its_path(far: ObjectStore, small_disk: Pat
     publish(far, folder_of(tmp_path / "made", {"weights": bytes(100_000)}), kind="lora", path=PATH)
     with pytest.raises(InputOutput, match=rf"No space left on device.*{small_disk}.*WORK_DIR"):
         fetch(far, PATH, small_disk)
-    assert [path for path in small_disk.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    assert files_in(small_disk) == []
 
 
 def test_a_folder_that_cannot_be_made_is_told_with_its_path(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def store(demo: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     return open_store(str(demo / "artifacts"))
 
 
-def decision_on(store: ObjectStore, run_id: str) -> Decision:
-    path = evaluate(EvaluateSettings(run_id=run_id))
+def decision_on(store: ObjectStore, run_id: str, **fewer: int) -> Decision:
+    path = evaluate(EvaluateSettings(run_id=run_id, **fewer))
     return read_decision(fetch(store, path, Path("unused")))
 
 
@@ -68,7 +68,7 @@ def test_a_lora_whose_b_is_zero_is_not_promoted(store: ObjectStore, tmp_path: Pa
         parents=trained.parents,
         settings=trained.settings,
     )
-    decision = decision_on(store, "zero")
+    decision = decision_on(store, "zero", max_prompts=4, steps=4)
     assert decision.outcome == "reject"
     assert "changes 0.0% of the images" in decision.reason
 

@@ -144,7 +144,8 @@ def stopped_well(end: End) -> None:
         assert end.last("LoRA published")
         return
     assert end.code == ExitCode.STOPPED, end.events
-    assert "told to stop" in end.last("failed")["error"]
+    assert "told to stop" in end.last("stopped")["reason"]
+    assert [event for event in end.events if event["event"] == "failed"] == []
     assert not [event for event in end.events if "grace time is short" in event["event"]]
 
 

@@ -23,7 +23,7 @@ STOPS = 4
 TRAINED = DEMO_VARIABLES | SMALL | {"OMP_NUM_THREADS": "1"}
 # Many batches, so that there are many moments between two of them.
 DRAWING = {
-    "infer": {"INFER_VARIATIONS": "5", "INFER_STEPS": "16", "INFER_BATCH_SIZE": "1"},
+    "infer": {"INFER_VARIATIONS": "5", "INFER_STEPS": "6", "INFER_BATCH_SIZE": "1"},
     "evaluate": {"EVALUATE_VARIATIONS": "4", "EVALUATE_STEPS": "4", "EVALUATE_BATCH_SIZE": "1"},
 }
 KIND = {"infer": "images", "evaluate": "evaluation"}
@@ -43,8 +43,8 @@ def ended_as_told(end: End) -> bool:
     """Whether it stopped rather than being done already; in one line, with the code that says so."""
     assert end.code in (ExitCode.STOPPED, ExitCode.DONE), end.events
     if end.code == ExitCode.STOPPED:
-        assert [event["exit_code"] for event in end.events if event["event"] == "failed"] == [ExitCode.STOPPED]
-        assert "exception" not in end.last("failed")
+        assert [event["exit_code"] for event in end.events if event["event"] == "stopped"] == [ExitCode.STOPPED]
+        assert [event for event in end.events if event["event"] == "failed"] == []
     return end.code == ExitCode.STOPPED
 
 
@@ -169,5 +169,5 @@ def test_a_second_ctrl_c_ends_the_job_at_once_and_in_one_line(web: Web, tmp_path
     os.kill(running.process.pid, signal.SIGINT)
     end = running.wait()
     assert end.code == ExitCode.STOPPED
-    assert "interrupted at once" in end.last("failed")["error"]
+    assert "interrupted at once" in end.last("stopped")["reason"]
     assert "Traceback" not in running.said()
