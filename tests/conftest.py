@@ -21,8 +21,9 @@ settings.load_profile("any_machine")
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the developer's shell changes what a test sees, and no test reaches for the hub or the cloud."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of the developer's shell, or of another test, changes what a test sees, and none reaches for the cloud."""
+    before = dict(os.environ)
     for name in os.environ:
         if name.startswith(OURS) or name in OURS_EXACTLY or name.upper() in OF_THE_HOST:
             monkeypatch.delenv(name)
@@ -30,6 +31,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # A developer's ~/.aws must not lend its credentials either.
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    yield
+    # A job that ran in this process may have set some for good.
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
