@@ -15,7 +15,7 @@ export BUILDAH_LAYERS ?= true
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
 	@echo "make test        unit and integration tests"
-	@echo "make soak        the chain stopped and killed at 50 random moments; some 20 minutes"
+	@echo "make soak        the chain stopped and killed at 50 random moments; some 5 minutes"
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
 	@echo "make test-image  the built image and the Kubernetes manifests"

@@ -1,5 +1,10 @@
-"""A checkpoint that is not stored now and then is a warning; when none is any more the training ends, to go on another day."""
+"""Training on a store that takes no checkpoint now and then, or none any more, or is slow when the job is told to stop.
 
+In the end it is the LoRA of a training whose store takes everything.
+"""
+
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +14,7 @@ from service.artifacts.stores import open_store
 from service.exits import ExitCode
 from tests.conftest import use
 from tests.faults import Fault, Faults, Request, faulty
-from tests.integration.chain import TRAINING, End, finish, lora_bytes
+from tests.integration.chain import TRAINING, End, finish, lora_bytes, start
 from tests.servers import S3Server
 
 ALLOWED = 3
@@ -53,6 +58,10 @@ def makes_a_checkpoint(request: Request) -> bool:
     return request.method == "PUT" and "/checkpoints/" in request.path and request.path.endswith("MANIFEST.json")
 
 
+def gets_a_file_of_the_data_set(request: Request) -> bool:
+    return request.method == "GET" and "/datasets/" in request.path and not request.path.endswith("MANIFEST.json")
+
+
 def failures(end: End) -> list[int]:
     return [event["failures"] for event in end.events if event["event"] == "checkpoint not committed, training goes on"]
 
@@ -86,5 +95,27 @@ def test_as_many_as_allowed_end_with_69_and_the_next_attempt_makes_the_same_lora
     assert "503" in end.last("failed")["error"] or "ServiceUnavailable" in end.last("failed")["error"]
     assert [event for event in end.events if event["event"] == "checkpoint committed"] == []
     faults.clear()
+    assert finish("train", tmp_path, variables).code == ExitCode.DONE
+    assert stored_lora(variables, faults, monkeypatch) == undisturbed
+
+
+def test_told_to_stop_while_it_downloads_the_data_set_it_does_so_between_two_files(
+    faults: Faults, variables: dict[str, str], undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = variables | {"AWS_MAX_ATTEMPTS": "8"}
+    for _ in range(100):
+        faults.plan(Fault.STALL_BEFORE, gets_a_file_of_the_data_set)
+    running = start("train", tmp_path, variables)
+    while not any(map(gets_a_file_of_the_data_set, faults.requests)):
+        assert running.process.is_alive(), running.said()
+        time.sleep(0.01)
+    running.signal(signal.SIGTERM, everybody=False)
+    end = running.wait()
+    assert end.code == ExitCode.STOPPED, end.events
+    faults.clear()
+    use(faults.server, monkeypatch)
+    files = [entry.key for entry in open_store(variables["ARTIFACTS_URI"]).list("datasets/")]
+    asked = {request.path for request in faults.requests if gets_a_file_of_the_data_set(request)}
+    assert 0 < len(asked) < len(files) - 1
     assert finish("train", tmp_path, variables).code == ExitCode.DONE
     assert stored_lora(variables, faults, monkeypatch) == undisturbed
