@@ -14,7 +14,7 @@ from service.artifacts.stores import open_store
 from service.exits import ExitCode
 from tests.conftest import use
 from tests.faults import Fault, Faults, Request, faulty
-from tests.integration.chain import TRAINING, End, finish, lora_bytes, start
+from tests.integration.chain import TRAINING, End, finish, lora_bytes, start_group
 from tests.servers import S3Server
 
 ALLOWED = 3
@@ -99,18 +99,22 @@ def test_as_many_as_allowed_end_with_69_and_the_next_attempt_makes_the_same_lora
     assert stored_lora(variables, faults, monkeypatch) == undisturbed
 
 
+def told_while_downloading(processes: int, faults: Faults, variables: dict[str, str], folder: Path) -> list[End]:
+    """How a training ends whose last process is told to stop while its data set comes slowly."""
+    for _ in range(24):  # a few seconds, and fewer in a row than boto3 gives up at
+        faults.plan(Fault.STALL_BEFORE, gets_a_file_of_the_data_set)
+    group = start_group(processes, folder, variables | {"AWS_MAX_ATTEMPTS": "8"})
+    while not any(map(gets_a_file_of_the_data_set, faults.requests)):
+        assert group[0].process.is_alive(), group[0].said()
+        time.sleep(0.01)
+    group[-1].signal(signal.SIGTERM, everybody=False)
+    return [running.wait() for running in group]
+
+
 def test_told_to_stop_while_it_downloads_the_data_set_it_does_so_between_two_files(
     faults: Faults, variables: dict[str, str], undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variables = variables | {"AWS_MAX_ATTEMPTS": "8"}
-    for _ in range(100):
-        faults.plan(Fault.STALL_BEFORE, gets_a_file_of_the_data_set)
-    running = start("train", tmp_path, variables)
-    while not any(map(gets_a_file_of_the_data_set, faults.requests)):
-        assert running.process.is_alive(), running.said()
-        time.sleep(0.01)
-    running.signal(signal.SIGTERM, everybody=False)
-    end = running.wait()
+    [end] = told_while_downloading(1, faults, variables, tmp_path)
     assert end.code == ExitCode.STOPPED, end.events
     faults.clear()
     use(faults.server, monkeypatch)
@@ -119,3 +123,10 @@ def test_told_to_stop_while_it_downloads_the_data_set_it_does_so_between_two_fil
     assert 0 < len(asked) < len(files) - 1
     assert finish("train", tmp_path, variables).code == ExitCode.DONE
     assert stored_lora(variables, faults, monkeypatch) == undisturbed
+
+
+def test_when_one_of_two_processes_is_told_while_one_downloads_for_both_both_stop(
+    faults: Faults, variables: dict[str, str], tmp_path: Path
+) -> None:
+    ends = told_while_downloading(2, faults, variables, tmp_path)
+    assert [end.code for end in ends] == [ExitCode.STOPPED] * 2, ends
