@@ -1,7 +1,8 @@
 """A gigabyte of artifacts up and down: `publish` and `fetch` against `rclone copy`, through the same S3 server, in turns.
 
 `python -m tests.benchmarks.transfers [MEGABYTES]`. The server is rclone's own. Both check what arrived by checksum: rclone by
-MD5, ours by MD5 on the way and by sha256 end to end.
+MD5, ours by MD5 on the way and by sha256 end to end. Ours also lists what it has put before it writes the manifest, for which
+this server, unlike S3, reads every file again: a fifth of the time of going up.
 """
 
 import os
@@ -21,7 +22,7 @@ from tests.servers import S3Server, executable, rclone_server
 
 MEGABYTES = 1024
 LARGE, SMALL = 30, 200
-ROUNDS = 3
+ROUNDS = 6
 
 
 def make_folder(folder: Path, megabytes: int) -> int:
@@ -94,9 +95,10 @@ def main(megabytes: int) -> None:
             shutil.rmtree(Path(scratch, "server"))
             shutil.rmtree(Path(scratch, "place"))
     for name, rates in figures.items():
-        peer = statistics.median(figures["rclone" + name.removeprefix("ours")] if name.startswith("ours") else rates)
-        rate = statistics.median(rates)
-        print(f"{name:<14}{rate:8.0f} MB/s  {rate / peer:5.2f}x   ({min(rates):.0f} to {max(rates):.0f})")  # noqa: T201
+        # Within each round: the machine has its moods.
+        ratios = [rate / peer for rate, peer in zip(rates, figures["rclone" + name[name.index(",") :]], strict=True)]
+        told = f"{statistics.median(ratios):5.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:<14}{statistics.median(rates):8.0f} MB/s  {told}")  # noqa: T201
 
 
 if __name__ == "__main__":
