@@ -107,6 +107,7 @@ def ended(action: Callable[[], object]) -> End:
     try:
         return End(ExitCode.DONE, result=action())
     except Exception as error:
+        # The one place where every failure becomes an exit code.
         code, message = judge(error)
         if code == ExitCode.STOPPED:
             log.info("stopped", reason=message, exit_code=int(code))  # as it should be: nobody is to be woken by it

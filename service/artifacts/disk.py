@@ -2,12 +2,13 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from service.artifacts.parallel import Pause
 from service.exits import InputOutput
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -33,7 +34,7 @@ def disk_errors(path: Path, setting: str) -> Iterator[None]:
 
 
 @contextmanager
-def one_at_a_time(target: Path, between: Callable[[], None]) -> Iterator[None]:
+def one_at_a_time(target: Path, between: Pause) -> Iterator[None]:
     """Of the processes of this machine that want the same folder, one after the other: the next ones find it made.
 
     Without it the eight processes of eight GPUs would download the same data set eight times. `between` is called every

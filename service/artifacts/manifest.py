@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
 from service.artifacts.disk import disk_errors
-from service.artifacts.parallel import for_each
+from service.artifacts.parallel import Pause, for_each, go_on
 from service.artifacts.stores import TEMPORARY, is_safe
 from service.exits import BadData, MissingInput
 
@@ -96,11 +96,11 @@ def describe(
     kind: str,
     parents: Sequence[str],
     settings: Mapping[str, Any],
-    between: Callable[[], None] = lambda: None,
+    between: Pause = go_on,
 ) -> Manifest:
     """The manifest of a folder as it is now. A manifest that lies in it is left out: it is about to be replaced.
 
-    `between` is called before each file is read; what it raises ends the reading.
+    `between` is called before each file is read.
     """
     if not folder.is_dir():
         raise MissingInput(f"{folder} is no folder; there is nothing to publish as {kind}")
@@ -115,12 +115,7 @@ def describe(
             if not is_safe(path) or OF_WRITERS.match(path):
                 raise BadData(f"{folder} holds a file named {path!r}, which cannot be stored; rename it")
         entries: dict[str, FileEntry] = {}
-
-        def read(path: str) -> None:
-            between()
-            entries[path] = entry_of(folder, path)
-
-        for_each(read, paths, f"reading {folder.name}")
+        for_each(lambda path: entries.update({path: entry_of(folder, path)}), paths, f"reading {folder.name}", between)
         files = tuple(entries[path] for path in paths)
     if not files:
         raise BadData(f"{folder} is empty; there is nothing to publish as {kind}")

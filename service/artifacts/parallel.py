@@ -7,6 +7,8 @@ from typing import TypeVar
 from service.logs import progress
 
 Item = TypeVar("Item")
+Pause = Callable[[], None]
+"""Called between two pieces of work; what it raises ends the whole."""
 
 THREADS = 8
 WAITING = 4 * THREADS
@@ -14,9 +16,18 @@ WAITING = 4 * THREADS
 WORTH_A_PROGRESS_BAR = 100
 
 
-def for_each(action: Callable[[Item], None], items: Sequence[Item], what: str) -> None:
-    """Calls `action` with every item on a few threads. The first failure stops the rest and is raised."""
-    done = _completed(action, items)
+def go_on() -> None:
+    """A pause that ends nothing."""
+
+
+def for_each(action: Callable[[Item], None], items: Sequence[Item], what: str, between: Pause = go_on) -> None:
+    """Calls `between`, then `action`, for every item on a few threads. The first failure stops the rest and is raised."""
+
+    def work_on(item: Item) -> None:
+        between()
+        action(item)
+
+    done = _completed(work_on, items)
     for _ in progress(done, what, len(items)) if len(items) >= WORTH_A_PROGRESS_BAR else done:
         pass
 

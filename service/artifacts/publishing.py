@@ -19,7 +19,7 @@ of its content, or an attempt's own, comes to the same without a claim.
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from service.artifacts.disk import disk_errors, one_at_a_time
 from service.artifacts.local_store import LocalStore
 from service.artifacts.manifest import BESIDE, CLAIM, MANIFEST_NAME, FileEntry, Manifest, describe, sha256_of
-from service.artifacts.parallel import for_each
+from service.artifacts.parallel import Pause, for_each, go_on
 from service.artifacts.stores import TEMPORARY, NotFound, ObjectStore, checked_key
 from service.exits import BadConfiguration, BadData, StorageUnreachable
 
@@ -39,13 +39,6 @@ log = structlog.get_logger(__name__)
 
 READINGS = 3
 """How often something must be read wrong to be called damaged."""
-
-Pause = Callable[[], None]
-"""Called between two files. What it raises ends the whole; without a manifest, what was stored until then is no artifact."""
-
-
-def go_on() -> None:
-    """A pause that ends nothing."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,10 @@ def publish_version(
     settings: Mapping[str, Any] | None = None,
     between: Pause = go_on,
 ) -> Artifact:
-    """Publishes under `prefix/<version>`, where the version is the hash of the content."""
+    """Publishes under `prefix/<version>`, where the version is the hash of the content.
+
+    What `between` raises leaves no artifact: without a manifest, the files stored until then are none.
+    """
     manifest = describe(folder, kind=kind, parents=parents, settings=settings or {}, between=between)
     path = checked_key(f"{prefix.rstrip('/')}/{manifest.version}")
     with suppress(NotFound):
@@ -109,10 +105,9 @@ def _write(store: ObjectStore, folder: Path, path: str, manifest: Manifest, betw
     """Puts the files, then the manifest. Returns what stands at the path in the end."""
 
     def put(file: FileEntry) -> None:
-        between()
         store.put(f"{path}/{manifest.name_of(file)}", folder / file.path)
 
-    for_each(put, manifest.files, f"publishing {path}")
+    for_each(put, manifest.files, f"publishing {path}", between)
     try:
         _compare_sizes(store, path, manifest)
     except BadData as error:
@@ -216,11 +211,10 @@ def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path,
         copy = Path(scratch, "copy")
 
         def download(file: FileEntry) -> None:
-            between()
             (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
             _download(store, path, manifest, file, copy / file.path)
 
-        for_each(download, manifest.files, f"fetching {path or store.uri}")
+        for_each(download, manifest.files, f"fetching {path or store.uri}", between)
         (copy / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         if target.exists() and not _reusable(store, path, manifest, target):
             with suppress(FileNotFoundError):
@@ -254,10 +248,9 @@ def _verify_in_place(store: LocalStore, path: str, manifest: Manifest, between: 
 
 def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Path, between: Pause) -> None:
     def check(file: FileEntry) -> None:
-        between()
         _check(store, path, file, folder / file.path)
 
-    for_each(check, manifest.files, f"verifying {path}")
+    for_each(check, manifest.files, f"verifying {path}", between)
 
 
 def _download(store: ObjectStore, path: str, manifest: Manifest, file: FileEntry, target: Path) -> None:

@@ -11,10 +11,8 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 from service import stopping
+from service.artifacts.parallel import Pause
 from service.exits import Stopped
-
-Pause = Callable[[], None]
-"""To be called between two pieces of work."""
 
 
 class Work(IntEnum):
