@@ -4,16 +4,22 @@ import torch
 
 from service.training.samples import EncodedDataset
 
+CPU = torch.device("cpu")
+
 
 def random_dataset(
-    images: int, shape: tuple[int, ...], condition: tuple[int, ...], device: torch.device
+    images: int, shape: tuple[int, ...], condition: tuple[int, ...], device: torch.device = CPU
 ) -> EncodedDataset:
-    """`images` posteriors of that shape, (C, H, W), each mirrored too, with conditions of theirs, (L, D)."""
+    """`images` posteriors of that shape, (C, H, W), each mirrored too, with conditions of theirs, (L, D); always the same."""
+    generator = torch.Generator().manual_seed(1)
     keys = [[f"{number}", f"{number} mirrored"] for number in range(images)]
     return EncodedDataset(
-        names=[str(number) for number in range(images)],
+        names=[f"{number}.png" for number in range(images)],
         latents_of={
-            key: {"mean": torch.randn(shape, device=device), "deviation": torch.rand(shape, device=device)}
+            key: {
+                "mean": torch.randn(shape, generator=generator).to(device),
+                "deviation": 0.1 * torch.rand(shape, generator=generator).to(device),
+            }
             for of_image in keys
             for key in of_image
         },
@@ -21,6 +27,8 @@ def random_dataset(
         mirrored=[False, True],
         buckets=[range(images)],
         shapes=[shape] * images,
-        conditions_of={str(n): {"condition": torch.randn(condition, device=device)} for n in range(images + 1)},
+        conditions_of={
+            str(n): {"condition": torch.randn(condition, generator=generator).to(device)} for n in range(images + 1)
+        },
         condition_keys=[str(number) for number in range(images + 1)],
     )

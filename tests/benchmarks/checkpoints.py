@@ -31,7 +31,7 @@ from service.training.progress import Measurement
 from service.training.status import Status
 from service.training.trainer import Trainer
 from service.training.uploads import Uploads
-from tests.benchmarks.noise import random_dataset
+from tests.noise import random_dataset
 from tests.servers import rclone_server
 
 EVERY = 50

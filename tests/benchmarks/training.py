@@ -24,7 +24,7 @@ from service.diffusion.lora import add_lora, lora_parameters
 from service.diffusion.objective import denoising_loss
 from service.settings.train import TrainSettings
 from service.training.trainer import Trainer
-from tests.benchmarks.noise import random_dataset
+from tests.noise import random_dataset
 
 ROUNDS = 6
 SAMPLES = 8

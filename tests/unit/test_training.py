@@ -24,31 +24,14 @@ from service.training.checkpoints import check_identity, commit, identity, newes
 from service.training.randomness import Draw, draw, global_batch
 from service.training.samples import EncodedDataset
 from service.training.trainer import Trainer
+from tests.noise import random_dataset
 from tests.unit.test_diffusion import small_unet
 
 SHAPE = (4, 8, 8)
 
 
 def encoded(count: int = 5) -> EncodedDataset:
-    generator = torch.Generator().manual_seed(1)
-    keys = [[f"{number}", f"{number} mirrored"] for number in range(count)]
-    return EncodedDataset(
-        names=[f"{number}.png" for number in range(count)],
-        latents_of={
-            key: {
-                "mean": torch.randn(SHAPE, generator=generator),
-                "deviation": 0.1 * torch.rand(SHAPE, generator=generator),
-            }
-            for of_image in keys
-            for key in of_image
-        },
-        latent_keys=keys,
-        mirrored=[False, True],
-        buckets=[range(count)],
-        shapes=[SHAPE] * count,
-        conditions_of={str(n): {"condition": torch.randn(5, 12, generator=generator)} for n in range(count + 1)},
-        condition_keys=[str(number) for number in range(count + 1)],
-    )
+    return random_dataset(count, SHAPE, (5, 12))
 
 
 def plain_sample(data: EncodedDataset, index: int, d: Draw) -> tuple[torch.Tensor, torch.Tensor]:
