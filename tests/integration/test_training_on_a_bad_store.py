@@ -78,7 +78,7 @@ def test_fewer_failures_in_a_row_than_allowed_are_warned_about_and_change_nothin
         faults.plan(Fault.UNAVAILABLE_BEFORE, makes_a_checkpoint)
     end = finish("train", tmp_path, variables)
     assert end.code == ExitCode.DONE, end.events
-    assert failures(end) == [1, 2]
+    assert failures(end) == list(range(1, ALLOWED))
     assert end.last("checkpoint committed")["step"] == 12
     assert stored_lora(variables, faults, monkeypatch) == undisturbed
 
@@ -90,9 +90,8 @@ def test_as_many_as_allowed_end_with_69_and_the_next_attempt_makes_the_same_lora
         faults.plan(Fault.UNAVAILABLE_BEFORE, makes_a_checkpoint)
     end = finish("train", tmp_path, variables)
     assert end.code == ExitCode.STORAGE_UNREACHABLE, end.events
-    # Where the disk is slow, all that waits at the end is one checkpoint, which is tried once more and must succeed.
-    assert failures(end) in ([1, 2], [1])
-    assert "503" in end.last("failed")["error"] or "ServiceUnavailable" in end.last("failed")["error"]
+    assert failures(end) == list(range(1, ALLOWED))
+    assert "ServiceUnavailable" in end.last("failed")["error"]
     assert [event for event in end.events if event["event"] == "checkpoint committed"] == []
     faults.clear()
     assert finish("train", tmp_path, variables).code == ExitCode.DONE

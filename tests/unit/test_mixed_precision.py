@@ -22,12 +22,12 @@ from service.training.loading import encode_dataset
 from service.training.trainer import Trainer
 from tests.unit.test_training import Nothing
 
-STEPS = 20
+STEPS = 30
 
 
 def trained(folder: Path, precision: str) -> Trainer:
     settings = TrainSettings(
-        profile="miniature", model_base="miniature", work_dir=folder, max_steps=STEPS, batch_size=4, log_every=5,
+        profile="miniature", model_base="miniature", work_dir=folder, max_steps=STEPS, batch_size=8, log_every=5,
         validate_every=STEPS, checkpoint_every=STEPS, lr_scheduler="constant", mixed_precision=precision,
     )  # fmt: skip
     AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision as a rule
