@@ -7,8 +7,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from service.diffusion.lora_files import KOHYA_NAME, WEIGHTS_NAME
+from service.settings.common import MINIATURE
 
 CARD_NAME = "README.md"
+MINIATURE_FOLDER = "service/miniature/models/stable-diffusion"
+"""Where a checkout has it, as it is on no hub."""
 SHOWN_SETTINGS = (
     "profile", "rank", "lora_alpha", "init", "target_modules", "text_encoder", "rslora", "dora", "optimizer",
     "learning_rate", "weight_decay", "lr_scheduler", "lr_warmup_steps", "max_grad_norm", "batch_size", "ema_decay",
@@ -39,6 +42,7 @@ def write_card(
     text = template.render(
         name=name,
         base_model=recipe["model_base"],
+        pretrained=MINIATURE_FOLDER if recipe["model_base"] == MINIATURE else recipe["model_base"],
         dataset=recipe["dataset"],
         images=images,
         modules=modules,
