@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from service import miniature
 from service.diffusion.components import load_components
-from service.diffusion.lora import add_lora, assert_alive, load_lora_state, lora_parameters, lora_state
+from service.diffusion.lora import ADAPTER, add_lora, assert_alive, load_lora_state, lora_parameters, lora_state
 from service.diffusion.lora_files import KOHYA_NAME, WEIGHTS_NAME, save_lora
 from service.diffusion.models import locate_model
 from service.diffusion.objective import denoising_loss
@@ -83,6 +84,17 @@ def test_the_report_puts_its_lora_into_the_attention_of_stable_diffusion_and_now
     assert len(state) == 256
     assert sum(parameter.numel() for parameter in lora_parameters(unet)) == 797_184
     assert sum(parameter.numel() for parameter in unet.parameters()) - 797_184 == 859_520_964
+
+    # What is on the meta device has no values: the LoRA alone gets some, as its own configuration has it begin.
+    for module in unet.modules():
+        if isinstance(module, LoraLayer):
+            module.lora_A.to_empty(device="cpu")
+            module.lora_B.to_empty(device="cpu")
+            module.reset_lora_parameters(ADAPTER, unet.peft_config[ADAPTER].init_lora_weights)
+    state = get_peft_model_state_dict(unet)
+    values = torch.cat([tensor.flatten() for name, tensor in state.items() if ".lora_A." in name])
+    assert values.std().item() == pytest.approx(0.25, rel=0.01)
+    assert not any(tensor.any() for name, tensor in state.items() if ".lora_B." in name)
 
 
 def test_an_adapter_on_a_half_precision_model_is_float32() -> None:
