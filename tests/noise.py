@@ -2,7 +2,7 @@
 
 import torch
 
-from service.training.samples import EncodedDataset
+from service.training.encoded.samples import EncodedDataset
 
 CPU = torch.device("cpu")
 

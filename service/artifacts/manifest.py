@@ -13,10 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
-from service.artifacts.disk import disk_errors
-from service.artifacts.parallel import Pause, for_each, go_on
-from service.artifacts.stores import TEMPORARY, is_safe
 from service.exits import BadData, MissingInput
+from service.storage.disk import disk_errors
+from service.storage.keys import TEMPORARY, is_safe
+from service.storage.parallel import StopCheck, for_each, never_stop
 
 MANIFEST_NAME = "MANIFEST.json"
 CLAIM = "WRITER-"
@@ -96,11 +96,11 @@ def describe(
     kind: str,
     parents: Sequence[str],
     settings: Mapping[str, Any],
-    between: Pause = go_on,
+    stop_check: StopCheck = never_stop,
 ) -> Manifest:
     """The manifest of a folder as it is now. A manifest that lies in it is left out: it is about to be replaced.
 
-    `between` is called before each file is read.
+    `stop_check` is called before each file is read.
     """
     if not folder.is_dir():
         raise MissingInput(f"{folder} is no folder; there is nothing to publish as {kind}")
@@ -115,7 +115,9 @@ def describe(
             if not is_safe(path) or OF_WRITERS.match(path):
                 raise BadData(f"{folder} holds a file named {path!r}, which cannot be stored; rename it")
         entries: dict[str, FileEntry] = {}
-        for_each(lambda path: entries.update({path: entry_of(folder, path)}), paths, f"reading {folder.name}", between)
+        for_each(
+            lambda path: entries.update({path: entry_of(folder, path)}), paths, f"reading {folder.name}", stop_check
+        )
         files = tuple(entries[path] for path in paths)
     if not files:
         raise BadData(f"{folder} is empty; there is nothing to publish as {kind}")

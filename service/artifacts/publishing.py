@@ -28,12 +28,13 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from service.artifacts.disk import disk_errors, one_at_a_time
-from service.artifacts.local_store import LocalStore
 from service.artifacts.manifest import BESIDE, CLAIM, MANIFEST_NAME, FileEntry, Manifest, describe, sha256_of
-from service.artifacts.parallel import Pause, for_each, go_on
-from service.artifacts.stores import TEMPORARY, NotFound, ObjectStore, checked_key
 from service.exits import BadConfiguration, BadData, StorageUnreachable
+from service.storage.disk import disk_errors, one_at_a_time
+from service.storage.interface import NotFound, ObjectStore
+from service.storage.keys import TEMPORARY, checked_key
+from service.storage.local import LocalStore
+from service.storage.parallel import StopCheck, for_each, never_stop
 
 log = structlog.get_logger(__name__)
 
@@ -88,26 +89,28 @@ def publish_version(
     prefix: str,
     parents: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
-    between: Pause = go_on,
+    stop_check: StopCheck = never_stop,
 ) -> Artifact:
     """Publishes under `prefix/<version>`, where the version is the hash of the content.
 
-    What `between` raises leaves no artifact: without a manifest, the files stored until then are none.
+    What `stop_check` raises leaves no artifact: without a manifest, the files stored until then are none.
     """
-    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {}, between=between)
+    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {}, stop_check=stop_check)
     path = checked_key(f"{prefix.rstrip('/')}/{manifest.version}")
     with suppress(NotFound):
         return _standing(store, path, manifest)
-    return _write(store, folder, path, manifest, between)
+    return _write(store, folder, path, manifest, stop_check)
 
 
-def _write(store: ObjectStore, folder: Path, path: str, manifest: Manifest, between: Pause = go_on) -> Artifact:
+def _write(
+    store: ObjectStore, folder: Path, path: str, manifest: Manifest, stop_check: StopCheck = never_stop
+) -> Artifact:
     """Puts the files, then the manifest. Returns what stands at the path in the end."""
 
     def put(file: FileEntry) -> None:
         store.put(f"{path}/{manifest.name_of(file)}", folder / file.path)
 
-    for_each(put, manifest.files, f"publishing {path}", between)
+    for_each(put, manifest.files, f"publishing {path}", stop_check)
     try:
         _compare_sizes(store, path, manifest)
     except BadData as error:
@@ -185,7 +188,7 @@ def verify(store: ObjectStore, path: str) -> Manifest:
     return manifest
 
 
-def fetch(store: ObjectStore, path: str, work_dir: Path, between: Pause = go_on) -> Path:
+def fetch(store: ObjectStore, path: str, work_dir: Path, stop_check: StopCheck = never_stop) -> Path:
     """A local folder with exactly the artifact's files, each verified. An empty path means the store's root.
 
     In a local store it is the artifact itself; from elsewhere, a copy below `work_dir` that later fetches reuse.
@@ -193,18 +196,18 @@ def fetch(store: ObjectStore, path: str, work_dir: Path, between: Pause = go_on)
     """
     manifest = read_manifest(store, path)
     if isinstance(store, LocalStore) and not manifest.folder:
-        folder = _verify_in_place(store, path, manifest, between)
+        folder = _verify_in_place(store, path, manifest, stop_check)
         if not _strays(store, path, manifest):
             return folder
     target = work_dir / "fetched" / hashlib.sha256(_name(store, path).encode()).hexdigest()[:16] / manifest.version
-    with disk_errors(target, "WORK_DIR"), one_at_a_time(target, between):
-        if not _reusable(store, path, manifest, target, between):
+    with disk_errors(target, "WORK_DIR"), one_at_a_time(target, stop_check):
+        if not _reusable(store, path, manifest, target, stop_check):
             _compare_sizes(store, path, manifest)
-            _fetch_copy(store, path, manifest, target, between)
+            _fetch_copy(store, path, manifest, target, stop_check)
     return target
 
 
-def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path, between: Pause) -> None:
+def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path, stop_check: StopCheck) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Through a temporary folder: a fetch that is killed leaves nothing that looks complete.
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as scratch:
@@ -214,7 +217,7 @@ def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path,
             (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
             _download(store, path, manifest, file, copy / file.path)
 
-        for_each(download, manifest.files, f"fetching {path or store.uri}", between)
+        for_each(download, manifest.files, f"fetching {path or store.uri}", stop_check)
         (copy / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         if target.exists() and not _reusable(store, path, manifest, target):
             with suppress(FileNotFoundError):
@@ -228,29 +231,31 @@ def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path,
     log.info("fetched", path=path, kind=manifest.kind, version=manifest.version, files=len(manifest.files))
 
 
-def _reusable(store: ObjectStore, path: str, manifest: Manifest, folder: Path, between: Pause = go_on) -> bool:
+def _reusable(
+    store: ObjectStore, path: str, manifest: Manifest, folder: Path, stop_check: StopCheck = never_stop
+) -> bool:
     if not folder.is_dir():
         return False
     try:
-        _verify_folder(store, path, manifest, folder, between)
+        _verify_folder(store, path, manifest, folder, stop_check)
     except BadData as error:
         log.warning("damaged_copy", folder=str(folder), reason=str(error))
         return False
     return True
 
 
-def _verify_in_place(store: LocalStore, path: str, manifest: Manifest, between: Pause = go_on) -> Path:
+def _verify_in_place(store: LocalStore, path: str, manifest: Manifest, stop_check: StopCheck = never_stop) -> Path:
     folder = store.path(path) if path else store.root
     with disk_errors(folder, "ARTIFACTS_URI"):
-        _verify_folder(store, path, manifest, folder, between)
+        _verify_folder(store, path, manifest, folder, stop_check)
     return folder
 
 
-def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Path, between: Pause) -> None:
+def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Path, stop_check: StopCheck) -> None:
     def check(file: FileEntry) -> None:
         _check(store, path, file, folder / file.path)
 
-    for_each(check, manifest.files, f"verifying {path}", between)
+    for_each(check, manifest.files, f"verifying {path}", stop_check)
 
 
 def _download(store: ObjectStore, path: str, manifest: Manifest, file: FileEntry, target: Path) -> None:

@@ -24,11 +24,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.artifacts.manifest import MANIFEST_NAME, OF_WRITERS
-from service.artifacts.parallel import for_each
 from service.artifacts.publishing import read_manifest
 from service.artifacts.runs import Run
-from service.artifacts.stores import LeavesUnfinished, NotFound, ObjectStore, StoredObject, Unfinished
 from service.exits import BadConfiguration, BadData
+from service.storage.interface import LeavesUnfinished, NotFound, ObjectStore, StoredObject, Unfinished
+from service.storage.parallel import for_each
 
 log = structlog.get_logger(__name__)
 

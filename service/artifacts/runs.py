@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from service.artifacts.stores import NotFound, ObjectStore, checked_key
 from service.exits import BadData, MissingInput
+from service.storage.interface import NotFound, ObjectStore
+from service.storage.keys import checked_key
 
 
 class Run:

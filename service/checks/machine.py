@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.artifacts.disk import disk_errors
 from service.checks.findings import Finding, ok, warning
 from service.exits import BadConfiguration, BadData, InputOutput
+from service.storage.disk import disk_errors
 
 if TYPE_CHECKING:
     import torch

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from service.artifacts.publishing import read_manifest
-from service.artifacts.stores import open_store
 from service.checks.findings import Finding, ok, warning
 from service.diffusion.models import ModelFiles, locate_model
 from service.exits import AccessDenied, BadData, MissingInput
 from service.settings.common import ModelSettings
+from service.storage.opening import open_store
 
 HUB_SECONDS = 10
 # What every model of its kind has at its root.

@@ -10,12 +10,12 @@ from typing import Any
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from service.artifacts.s3_connection import new_client
-from service.artifacts.s3_errors import ALREADY_THERE, NO_CONDITIONS, code_of, explained
-from service.artifacts.s3_store import S3Store
-from service.artifacts.stores import ObjectStore
 from service.checks.findings import Finding, ok, warning
 from service.exits import AccessDenied, BadData, MissingInput
+from service.storage.interface import ObjectStore
+from service.storage.s3.connection import new_client
+from service.storage.s3.errors import ALREADY_THERE, NO_CONDITIONS, code_of, explained
+from service.storage.s3.store import S3Store
 
 ATTEMPTS = 3
 SKEW_REFUSED = 900

@@ -6,10 +6,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from service import stopping
-from service.artifacts.local_store import LocalStore
-from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.checks.findings import Finding, Status, failure, found, ok, warning
 from service.exits import BadData, MissingInput, ServiceError
+from service.storage.interface import NotFound, ObjectStore
+from service.storage.local import LocalStore
+from service.storage.opening import open_store
 
 if TYPE_CHECKING:
     from service.checks.s3 import S3Probe

@@ -13,11 +13,11 @@ import structlog
 
 from service import stopping
 from service.dataset.candidates import Candidate, Record, Rejection, Transient
-from service.dataset.decoding import quiet_decoders
+from service.dataset.images.decoding import quiet_decoders
+from service.dataset.images.screening import screen
 from service.dataset.preparation import Preparation
-from service.dataset.screening import screen
 from service.dataset.selection import by_turns
-from service.dataset.sources import Read, Source
+from service.dataset.sources.opening import Read, Source
 from service.exits import Stopped
 from service.logs import progress
 from service.settings.data_prep import DataPrepSettings

@@ -10,11 +10,11 @@ import datasets
 import structlog
 
 from service import stopping
-from service.artifacts.disk import disk_errors
-from service.artifacts.parallel import for_each
 from service.dataset.candidates import Record
-from service.dataset.screening import pixel_hash
+from service.dataset.images.screening import pixel_hash
 from service.exits import BadData
+from service.storage.disk import disk_errors
+from service.storage.parallel import for_each
 
 IMAGEFOLDER = "imagefolder"
 PROVENANCE = "provenance/candidates.jsonl"

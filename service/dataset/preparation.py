@@ -19,14 +19,14 @@ import structlog
 
 from service import stopping
 from service.artifacts.keys import content_key
-from service.artifacts.parallel import for_each
 from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
-from service.artifacts.stores import NotFound
 from service.dataset.candidates import Candidate, Features, Reason, Record
-from service.dataset.sources import Source
+from service.dataset.sources.opening import Source
 from service.exits import BadData, MissingInput
 from service.settings.data_prep import DataPrepSettings
+from service.storage.interface import NotFound
+from service.storage.parallel import for_each
 
 # What decides which candidates there are and what their images become. Of the same images another style, limit or
 # captioner makes another data set, without a new search or download.

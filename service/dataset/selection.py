@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urldefrag, urlsplit
 
 from service.dataset.candidates import Candidate, Reason, Record
-from service.dataset.duplicates import Look, near_duplicates
+from service.dataset.images.duplicates import Look, near_duplicates
 
 
 class Plan(NamedTuple):

@@ -11,9 +11,9 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from service.diffusion.framing import square
 from service.diffusion.images import CaptionedImage, load_pixels
-from service.diffusion.latents import encode_pixels
 from service.diffusion.objective import denoising_loss
-from service.diffusion.prompts import encode_prompt, tokenize_prompt
+from service.diffusion.sd15.latents import encode_pixels
+from service.diffusion.sd15.prompts import encode_prompt, tokenize_prompt
 
 # Early, middle and late noise of the usual thousand steps: each over-fits at its own pace.
 TIMESTEPS = (100, 300, 500, 700)

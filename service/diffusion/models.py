@@ -8,9 +8,9 @@ from typing import Any
 
 from service import miniature, stopping
 from service.artifacts.publishing import fetch
-from service.artifacts.stores import open_store
 from service.exits import BadConfiguration, BadData, MissingInput
 from service.settings.common import MINIATURE, ModelSettings
+from service.storage.opening import open_store
 
 MINIATURE_FOLDERS = {
     "model_base": miniature.STABLE_DIFFUSION,

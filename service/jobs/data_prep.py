@@ -10,20 +10,21 @@ from PIL import Image
 from service import stopping
 from service.artifacts.publishing import publish_version
 from service.artifacts.runs import Run
-from service.artifacts.scratch import scratch_folder
-from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.dataset.candidates import Candidate, Record
-from service.dataset.captioning import captions_for
+from service.dataset.captions.captioning import captions_for
 from service.dataset.collecting import collect
-from service.dataset.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.imagefolder import check_loads_back, write_dataset
+from service.dataset.images.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.preparation import Preparation, recipe
 from service.dataset.report import write_report
 from service.dataset.selection import Criteria, groups, plan, select, shard
-from service.dataset.sources import Source, open_source
+from service.dataset.sources.opening import Source, open_source
 from service.dataset.splitting import held_out
 from service.dataset.sufficiency import require_enough, without_uncaptioned
 from service.settings.data_prep import DataPrepSettings
+from service.storage.interface import NotFound, ObjectStore
+from service.storage.opening import open_store
+from service.storage.scratch import scratch_folder
 
 REPORT = "report/index.html"
 
@@ -73,7 +74,7 @@ def prepare_shard(
     """Collects this process's share of the candidates, and captions those that are likely to be needed."""
     records = collect(shard(candidates, settings.shard, settings.shards), source, preparation, settings)
     if settings.min_relevance:
-        from service.dataset.relevance import with_relevance  # torch takes seconds to import
+        from service.dataset.images.relevance import with_relevance  # torch takes seconds to import
 
         records = with_relevance(records, lambda record: opened(preparation.image(record)), settings)
     if settings.shards > 1:
@@ -125,7 +126,7 @@ def finalize(
             prefix=f"datasets/{settings.name}",
             parents=source.parents,
             settings=recipe(settings),
-            between=stopping.check,
+            stop_check=stopping.check,
         )
     preparation.finish(artifact.path)
     return artifact.path

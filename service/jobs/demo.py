@@ -7,7 +7,6 @@ import structlog
 
 from service import stopping
 from service.artifacts.publishing import fetch
-from service.artifacts.stores import open_store
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import PAGE_NAME, evaluate, read_decision
 from service.jobs.infer import GRID_NAME, infer
@@ -17,6 +16,7 @@ from service.settings.demo import DEMO_VARIABLES, DemoSettings
 from service.settings.evaluate import EvaluateSettings
 from service.settings.infer import InferSettings
 from service.settings.train import TrainSettings
+from service.storage.opening import open_store
 
 log = structlog.get_logger(__name__)
 

@@ -12,15 +12,10 @@ from service import stopping
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
-from service.artifacts.scratch import scratch_folder
-from service.artifacts.stores import open_store
 from service.diffusion.clip import clip_scores
-from service.diffusion.grid import comparison_grid
-from service.diffusion.held_out import encode_held_out, held_out_losses
-from service.diffusion.images import CaptionedImage, open_image, read_split
-from service.diffusion.kept_pictures import KeptPictures, clear
-from service.diffusion.models import locate_model
-from service.diffusion.sampling import (
+from service.diffusion.drawing.grid import comparison_grid
+from service.diffusion.drawing.kept_pictures import KeptPictures, clear
+from service.diffusion.drawing.sampling import (
     Drawing,
     by_prompt,
     draw_pictures,
@@ -28,6 +23,9 @@ from service.diffusion.sampling import (
     put_on_lora,
     requests_for,
 )
+from service.diffusion.held_out import encode_held_out, held_out_losses
+from service.diffusion.images import CaptionedImage, open_image, read_split
+from service.diffusion.models import locate_model
 from service.evaluation.adherence import content_of
 from service.evaluation.features import StyleFeatures, style_features
 from service.evaluation.gate import Decision, Measurements, Thresholds, decide
@@ -35,6 +33,8 @@ from service.evaluation.metrics import adherence_gain, held_out_gain, kid, liven
 from service.evaluation.report import Counts, Evaluation, Pair, write_report
 from service.exits import Rejected
 from service.settings.evaluate import EvaluateSettings
+from service.storage.opening import open_store
+from service.storage.scratch import scratch_folder
 
 log = structlog.get_logger(__name__)
 

@@ -12,11 +12,9 @@ from PIL.PngImagePlugin import PngInfo
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
-from service.artifacts.scratch import scratch_folder
-from service.artifacts.stores import open_store
-from service.diffusion.grid import comparison_grid
-from service.diffusion.kept_pictures import KeptPictures, clear
-from service.diffusion.sampling import (
+from service.diffusion.drawing.grid import comparison_grid
+from service.diffusion.drawing.kept_pictures import KeptPictures, clear
+from service.diffusion.drawing.sampling import (
     Drawing,
     Request,
     by_prompt,
@@ -26,6 +24,8 @@ from service.diffusion.sampling import (
     requests_for,
 )
 from service.settings.infer import InferSettings
+from service.storage.opening import open_store
+from service.storage.scratch import scratch_folder
 
 log = structlog.get_logger(__name__)
 

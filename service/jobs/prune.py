@@ -10,9 +10,10 @@ from service import stopping
 from service.artifacts.publishing import list_artifacts
 from service.artifacts.retention import CHECKPOINT, Deletion, Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
-from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.exits import BadData, MissingInput
 from service.settings.prune import PruneSettings
+from service.storage.interface import NotFound, ObjectStore
+from service.storage.opening import open_store
 
 log = structlog.get_logger(__name__)
 

@@ -17,33 +17,33 @@ from diffusers import DDPMScheduler
 from service import stopping
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
-from service.artifacts.scratch import scratch_folder
-from service.artifacts.stores import open_store
-from service.diffusion.components import Components, load_components
-from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.lora import add_lora, assert_alive, assert_effect
-from service.diffusion.lora_files import save_lora
+from service.diffusion.sd15.components import Components, load_components
+from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.lora_files import save_lora
 from service.exits import BadConfiguration, Stopped
 from service.logs import configure_logs, guarded
 from service.settings.train import TrainSettings
-from service.training.agreement import Agreement, Pause
+from service.storage.opening import open_store
+from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
+from service.training.callbacks import OnTheWay, committing
 from service.training.checkpoints import agreed_newest, check_identity, identity
 from service.training.curves import draw_curves
-from service.training.launcher import Line, exit_with, gpu_count, is_worker, planned_workers, run_workers
-from service.training.loading import encode_dataset
+from service.training.encoded.loading import encode_dataset
 from service.training.model_card import CARD_NAME, training_facts, write_card
-from service.training.on_the_way import OnTheWay, committing
-from service.training.peers import lost_peers_told
 from service.training.pictures import sample_prompts
+from service.training.processes.agreement import Agreement, StopCheck
+from service.training.processes.launcher import Line, exit_with, gpu_count, is_worker, planned_workers, run_workers
+from service.training.processes.peers import lost_peers_told
+from service.training.processes.watchdog import Watchdog
 from service.training.progress import Measurement, ratio_of
 from service.training.status import Status
 from service.training.trackers import publish_tracked, start_tracking
 from service.training.trainer import Trainer
 from service.training.uploads import Uploads
-from service.training.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -92,8 +92,8 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
             run.note("config.json", settings.public())
             running.enter_context(status)
 
-        with agreement.each_alone() as between:
-            dataset = fetch(run.store, dataset_path, settings.work_dir, between)
+        with agreement.each_alone() as stop_check:
+            dataset = fetch(run.store, dataset_path, settings.work_dir, stop_check)
         images, validation = (
             read_split(dataset, "train"),
             read_split(dataset, "validation")[: settings.validation_images],
@@ -155,11 +155,11 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
     result = trainer.install_result()
     assert_alive(trainer.lora())
 
-    def publish_it(between: Pause) -> None:
+    def publish_it(stop_check: StopCheck) -> None:
         with accelerator.autocast():
             assert_effect(trainer.plain.unet, one_input(trainer.plain, trainer.held_out, accelerator.device))
         folder = on_the_way.folder / "lora"
-        write_lora(folder, result, on_the_way, images, between)
+        write_lora(folder, result, on_the_way, images, stop_check)
         try:
             artifact = publish(
                 run.store, folder, kind="lora", path=run.path("lora"), parents=[dataset_path], settings=recipe
@@ -179,7 +179,7 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
 
 
 def write_lora(
-    folder: Path, result: Measurement, on_the_way: OnTheWay, images: Sequence[CaptionedImage], between: Pause
+    folder: Path, result: Measurement, on_the_way: OnTheWay, images: Sequence[CaptionedImage], stop_check: StopCheck
 ) -> None:
     """The folder that is published: weights in two forms, model card, curves, pictures."""
     folder.mkdir()
@@ -191,7 +191,7 @@ def write_lora(
         lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
     draw_curves(progress, folder / CURVES_NAME)
     if on_the_way.shown:
-        on_the_way.draw(folder, between)
+        on_the_way.draw(folder, stop_check)
     write_card(
         folder / CARD_NAME,
         name=on_the_way.run.run_id,

@@ -10,8 +10,8 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from service.artifacts.runs import Run
-from service.artifacts.stores import NotFound
 from service.exits import ServiceError
+from service.storage.interface import NotFound
 
 log = structlog.get_logger(__name__)
 

@@ -13,9 +13,9 @@ from accelerate.utils import broadcast_object_list
 
 from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
 from service.artifacts.runs import Run
-from service.artifacts.stores import NotFound
 from service.exits import BadConfiguration, BadData
 from service.settings.train import TrainSettings
+from service.storage.interface import NotFound
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from service.diffusion.lora_files import KOHYA_NAME, WEIGHTS_NAME
+from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME
 from service.settings.common import MINIATURE
 
 CARD_NAME = "README.md"

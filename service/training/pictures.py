@@ -7,12 +7,12 @@ from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from service.diffusion.components import load_vae
-from service.diffusion.denoiser import Denoiser
-from service.diffusion.grid import comparison_grid
+from service.diffusion.drawing.grid import comparison_grid
+from service.diffusion.sd15.components import load_vae
+from service.diffusion.sd15.denoiser import Denoiser
 from service.settings.train import TrainSettings
-from service.training.agreement import Pause
-from service.training.loading import Prompts
+from service.training.encoded.loading import Prompts
+from service.training.processes.agreement import StopCheck
 
 
 def sample_prompts(settings: TrainSettings, captions: Sequence[str]) -> list[str]:
@@ -29,7 +29,7 @@ def sample_grid(
     prompts: Prompts,
     shown: Sequence[str],
     settings: TrainSettings,
-    between: Pause = lambda: None,
+    between: StopCheck = lambda: None,
 ) -> Image.Image:
     """The base model's pictures over the LoRA's, of the same prompts and seeds. The autoencoder comes back for them only.
 
@@ -68,7 +68,7 @@ def draw_sample(
     prompts: Prompts,
     prompt: str,
     settings: TrainSettings,
-    between: Pause,
+    between: StopCheck,
 ) -> Image.Image:
     device = pipeline.vae.device
 

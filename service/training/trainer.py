@@ -14,17 +14,17 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut, held_out_losses
 from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lora_parameters, lora_state
 from service.diffusion.objective import denoising_loss, min_snr_weights
+from service.diffusion.sd15.denoiser import Denoiser
 from service.exits import BadConfiguration, Diverged, Stopped
 from service.logs import progress
 from service.settings.train import TrainSettings
+from service.training.encoded.samples import EncodedDataset
 from service.training.optimizers import new_optimizer, new_schedule
 from service.training.progress import Measurement, Point, Progress, best, out_of_patience, ratios
 from service.training.randomness import draw, global_batch
-from service.training.samples import EncodedDataset
 
 log = structlog.get_logger(__name__)
 

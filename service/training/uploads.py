@@ -11,8 +11,8 @@ from types import TracebackType
 
 import structlog
 
-from service.artifacts.disk import disk_errors, sync_folder
 from service.exits import StorageUnreachable
+from service.storage.disk import disk_errors, sync_folder
 
 log = structlog.get_logger(__name__)
 

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
-from service.artifacts.local_store import LocalStore
-from service.dataset import captioners
 from service.dataset.candidates import Candidate, Features, Record
-from service.dataset.captioning import described
+from service.dataset.captions import captioners
+from service.dataset.captions.captioning import described
 from service.settings.data_prep import DataPrepSettings
+from service.storage.local import LocalStore
 from tests.benchmarks.screening import photo
 
 BATCHES = (1, 2, 4, 8)

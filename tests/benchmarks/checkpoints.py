@@ -16,17 +16,17 @@ import torch
 from accelerate import Accelerator
 
 from service.artifacts.runs import Run
-from service.artifacts.stores import open_store
-from service.diffusion.components import load_components
-from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import add_lora
+from service.diffusion.sd15.components import load_components
+from service.diffusion.sd15.denoiser import Denoiser
 from service.logs import configure_logs
 from service.settings.train import TrainSettings
-from service.training.agreement import Agreement
+from service.storage.opening import open_store
+from service.training.callbacks import OnTheWay, committing
 from service.training.checkpoints import identity
-from service.training.loading import Prompts
-from service.training.on_the_way import OnTheWay, committing
+from service.training.encoded.loading import Prompts
+from service.training.processes.agreement import Agreement
 from service.training.progress import Measurement
 from service.training.status import Status
 from service.training.trainer import Trainer
@@ -64,7 +64,7 @@ def stretch(trainer: Trainer, occasions: OnTheWay, save: bool) -> float:
     for _ in range(STRETCH):
         trainer.take_step(trainer.progress.step)
         trainer.progress.step += 1
-        occasions.between()
+        occasions.stop_check()
     occasions.uploads.finish(lambda: None)
     return time.perf_counter() - begin
 

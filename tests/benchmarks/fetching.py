@@ -14,14 +14,14 @@ from pathlib import Path
 
 from bing_image_downloader.bing import Bing
 
-from service.artifacts.local_store import LocalStore
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate
 from service.dataset.collecting import collect
-from service.dataset.fetching import open_fetcher
 from service.dataset.preparation import Preparation
-from service.dataset.sources import UrlSource
+from service.dataset.sources.fetching import open_fetcher
+from service.dataset.sources.opening import UrlSource
 from service.settings.data_prep import DataPrepSettings
+from service.storage.local import LocalStore
 from tests.benchmarks.loopback import loopback, url
 
 LATENCY = 0.05

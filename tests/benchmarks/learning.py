@@ -12,7 +12,6 @@ from statistics import fmean
 
 from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
-from service.artifacts.stores import open_store
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import evaluate
 from service.jobs.train import train
@@ -20,6 +19,7 @@ from service.logs import configure_logs
 from service.settings.data_prep import DataPrepSettings
 from service.settings.evaluate import EvaluateSettings
 from service.settings.train import PROFILES, TrainSettings
+from service.storage.opening import open_store
 
 SEEDS = (0, 1, 2)
 FASTER = 10

@@ -17,7 +17,7 @@ import psutil
 from PIL import Image
 
 from service.artifacts.publishing import publish_version
-from service.artifacts.stores import open_store
+from service.storage.opening import open_store
 
 IMAGES = 20_000
 LOOK_EVERY = 0.05

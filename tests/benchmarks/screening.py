@@ -13,8 +13,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from service.dataset.decoding import quiet_decoders
-from service.dataset.screening import RUN_LENGTHS, screen
+from service.dataset.images.decoding import quiet_decoders
+from service.dataset.images.screening import RUN_LENGTHS, screen
 from service.settings.data_prep import DataPrepSettings
 
 IMAGES = 24

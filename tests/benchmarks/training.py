@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from service.diffusion.denoiser import Denoiser
 from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import add_lora, lora_parameters
 from service.diffusion.objective import denoising_loss
+from service.diffusion.sd15.denoiser import Denoiser
 from service.settings.train import TrainSettings
 from service.training.trainer import Trainer
 from tests.noise import random_dataset
@@ -138,7 +138,7 @@ class Stub(nn.Module):
 
 def host_overhead(batch: int, steps: int = 300) -> float:
     """Milliseconds of a step on the miniature's shapes that are neither the U-Net's nor the optimizer's."""
-    from service.diffusion.components import load_components
+    from service.diffusion.sd15.components import load_components
 
     unet = load_components(TrainSettings(model_base="miniature")).unet
     add_lora(unet, TrainSettings())

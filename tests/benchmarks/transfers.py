@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.artifacts.publishing import fetch, publish_version
-from service.artifacts.stores import open_store
+from service.storage.opening import open_store
 from tests.servers import S3Server, executable, rclone_server
 
 MEGABYTES = 1024

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from service.artifacts.publishing import list_artifacts
-from service.artifacts.stores import open_store
 from service.exits import ExitCode
 from service.settings.demo import DEMO_VARIABLES
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.container.image import Image
 from tests.servers import S3Server

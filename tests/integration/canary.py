@@ -3,7 +3,7 @@
 import base64
 from pathlib import Path
 
-from service.artifacts.stores import ObjectStore
+from service.storage.interface import ObjectStore
 
 CANARY = "canary7secret"
 # A value of its own for each, so that a failure says which one leaks; credentials of a proxy and of an endpoint too.

@@ -58,7 +58,7 @@ class End:
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [f"service.jobs.{job}" for job in ("data_prep", "train", "infer", "evaluate", "demo")]
-    + ["service.artifacts.s3_store"]
+    + ["service.storage.s3.store"]
 )
 
 

@@ -15,7 +15,7 @@ from transformers import (
     BlipProcessor,
 )
 
-from service.dataset import captioners
+from service.dataset.captions import captioners
 from service.exits import ExitCode
 from service.jobs.data_prep import data_prep
 from service.settings.data_prep import DataPrepSettings

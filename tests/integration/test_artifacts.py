@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from service.artifacts import disk
-from service.artifacts.local_store import LocalStore
 from service.artifacts.manifest import CLAIM, MANIFEST_NAME
 from service.artifacts.publishing import (
     Artifact,
@@ -25,8 +23,6 @@ from service.artifacts.publishing import (
     verify,
 )
 from service.artifacts.runs import Run
-from service.artifacts.s3_store import S3Store
-from service.artifacts.stores import NotFound, ObjectStore, StoredObject, open_store
 from service.exits import (
     AccessDenied,
     BadConfiguration,
@@ -36,6 +32,11 @@ from service.exits import (
     Stopped,
     StorageUnreachable,
 )
+from service.storage import disk
+from service.storage.interface import NotFound, ObjectStore, StoredObject
+from service.storage.local import LocalStore
+from service.storage.opening import open_store
+from service.storage.s3.store import S3Store
 from tests.conftest import use
 from tests.servers import S3Server, environment_for, free_port, refusing_server
 
@@ -594,7 +595,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_its_path(tmp_path: Path) -> N
 WRITER = """
 import os, sys
 from pathlib import Path
-from service.artifacts.stores import open_store
+from service.storage.opening import open_store
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 while True:

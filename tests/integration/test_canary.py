@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from service.__main__ import run
-from service.artifacts.stores import open_store
 from service.exits import ExitCode
 from service.jobs import infer
 from service.settings.infer import InferSettings
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.canary import CANARIES, CANARY, sightings_in_folder, sightings_in_store
 from tests.integration.chain import events_of

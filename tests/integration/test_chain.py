@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.artifacts.stores import open_store
 from service.exits import ExitCode
 from service.settings.demo import DEMO_VARIABLES
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.chain import SMALL, finish, finish_killed, lora_bytes
 from tests.servers import S3Server

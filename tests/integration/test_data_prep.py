@@ -16,10 +16,10 @@ import pytest
 
 from service.artifacts.publishing import fetch, list_artifacts, read_manifest
 from service.artifacts.runs import Run
-from service.artifacts.stores import open_store
 from service.dataset import imagefolder
-from service.dataset.captioners import BlipCaptioner
+from service.dataset.captions.captioners import BlipCaptioner
 from service.exits import BadData, ExitCode, MissingInput, ServiceError, StorageUnreachable
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.bing import Answer, Web
 from tests.integration.pictures import encoded, png, sprite

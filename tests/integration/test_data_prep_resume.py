@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from service.artifacts.publishing import list_artifacts
-from service.artifacts.stores import open_store
 from service.dataset.preparation import Preparation
 from service.exits import ExitCode, MissingInput
 from service.jobs import data_prep
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.bing import Answer, Web
 from tests.integration.chain import SECONDS, finish, start, warm_up

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from service.artifacts.publishing import fetch, publish, publish_version, read_manifest
 from service.artifacts.runs import Run
-from service.artifacts.stores import ObjectStore, open_store
 from service.evaluation.gate import Decision
 from service.exits import ExitCode
 from service.jobs.evaluate import evaluate, read_decision
@@ -20,6 +19,8 @@ from service.jobs.train import train
 from service.settings.demo import DEMO_VARIABLES
 from service.settings.evaluate import EvaluateSettings
 from service.settings.train import TrainSettings
+from service.storage.interface import ObjectStore
+from service.storage.opening import open_store
 from tests.integration.chain import finish
 
 WEIGHTS = "pytorch_lora_weights.safetensors"

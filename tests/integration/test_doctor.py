@@ -17,11 +17,11 @@ from huggingface_hub import constants
 from service import miniature
 from service.__main__ import run
 from service.artifacts.publishing import publish
-from service.artifacts.stores import open_store
 from service.checks.machine import check_shared_memory
 from service.checks.s3 import S3Probe
 from service.checks.storage import storage_checks
 from service.exits import ExitCode
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.servers import S3Server, environment_for, free_port, refusing_server
 

@@ -11,8 +11,8 @@ import pytest
 
 from service.__main__ import JOBS, run
 from service.artifacts.publishing import publish
-from service.artifacts.stores import open_store
 from service.exits import ExitCode
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.servers import S3Server, environment_for, free_port, refusing_server
 

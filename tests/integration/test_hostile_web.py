@@ -350,7 +350,7 @@ def test_without_a_proxy_no_connection_is_opened_to_a_private_address(
 
 def test_the_very_address_of_a_connection_is_checked_when_everything_before_it_was_deceived() -> None:
     from service.dataset.candidates import Rejection
-    from service.dataset.transport import public_socket
+    from service.dataset.sources.transport import public_socket
 
     with pytest.raises(Rejection):
         public_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))

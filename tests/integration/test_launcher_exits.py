@@ -8,7 +8,7 @@ import pytest
 from service import exits, stopping
 from service.exits import ExitCode, ServiceError, judge
 from service.settings.train import TrainSettings
-from service.training.launcher import Workers, run_workers
+from service.training.processes.launcher import Workers, run_workers
 from tests.unit.workers import work
 
 EXCEPTIONS = [

@@ -10,8 +10,9 @@ import pytest
 
 from service.__main__ import run
 from service.artifacts.publishing import list_artifacts, publish
-from service.artifacts.stores import ObjectStore, open_store
 from service.exits import ExitCode
+from service.storage.interface import ObjectStore
+from service.storage.opening import open_store
 
 A_DAY_AND_A_HALF = 36 * 3600
 Prune = Callable[..., list[dict[str, Any]]]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from service.artifacts.publishing import list_artifacts, read_manifest
-from service.artifacts.stores import open_store
 from service.exits import ExitCode
 from service.settings.demo import DEMO_VARIABLES
+from service.storage.opening import open_store
 from tests.integration.bing import Web
 from tests.integration.chain import SMALL, End, finish, finish_killed, start, warm_up
 from tests.integration.test_data_prep_resume import only_dataset, variables, wide_web

@@ -16,9 +16,10 @@ from botocore.retries.standard import ExponentialBackoff
 from service.artifacts.publishing import exists, fetch, publish, verify
 from service.artifacts.retention import carry_out, plan_sweep
 from service.artifacts.runs import Run
-from service.artifacts.s3_store import S3Store
-from service.artifacts.stores import NotFound, ObjectStore, open_store
 from service.exits import AccessDenied, ExitCode, StorageUnreachable, judge
+from service.storage.interface import NotFound, ObjectStore
+from service.storage.opening import open_store
+from service.storage.s3.store import S3Store
 from service.training.checkpoints import newest_valid
 from tests.conftest import use
 from tests.faults import LASTING, Fault, Faults, Request, faulty
@@ -400,7 +401,7 @@ WRITER = """
 import sys, uuid
 from pathlib import Path
 from service.artifacts.runs import Run
-from service.artifacts.stores import open_store
+from service.storage.opening import open_store
 from service.artifacts.publishing import publish
 run, folder = Run(open_store(sys.argv[1]), "local"), Path(sys.argv[2])
 for step in range(1, 1000):

@@ -21,8 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from service.artifacts.publishing import fetch, list_artifacts, publish
 from service.artifacts.retention import Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
-from service.artifacts.stores import NotFound, ObjectStore, StoredObject, open_store
 from service.exits import AccessDenied
+from service.storage.interface import NotFound, ObjectStore, StoredObject
+from service.storage.opening import open_store
 from service.training.checkpoints import commit, newest_valid
 from tests.conftest import use
 from tests.faults import LASTING, Fault, Faults, faulty

@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from service.artifacts.publishing import publish_version
-from service.artifacts.stores import open_store
 from service.exits import ExitCode
+from service.storage.opening import open_store
 from tests.integration.chain import TRAINING, End, finish
 
 VARIABLES = TRAINING | {

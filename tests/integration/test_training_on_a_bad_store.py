@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from service.artifacts.stores import open_store
 from service.exits import ExitCode
+from service.storage.opening import open_store
 from tests.conftest import use
 from tests.faults import Fault, Faults, Request, faulty
 from tests.integration.chain import TRAINING, End, finish, lora_bytes, start_group

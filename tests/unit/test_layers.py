@@ -1,4 +1,4 @@
-"""Who may import whom: jobs → dataset | training | evaluation → diffusion → artifacts → settings, logs, exits."""
+"""Who may import whom: jobs → dataset | training | evaluation → diffusion → artifacts → storage → settings, logs, exits."""
 
 import ast
 from collections.abc import Iterator
@@ -15,14 +15,16 @@ ALLOWED = {
     "logs": {"exits", "redaction"},
     "outcome": {"exits", "logs", "redaction"},
     "settings": {"exits", "logs", "redaction"},
-    "artifacts": FOUNDATION,
+    "storage": FOUNDATION,
+    "artifacts": FOUNDATION | {"storage"},
     "miniature": set(),
-    "diffusion": FOUNDATION | {"artifacts", "miniature"},
-    "dataset": FOUNDATION | {"artifacts", "miniature", "diffusion"},
-    "training": FOUNDATION | {"artifacts", "miniature", "diffusion"},
-    "evaluation": FOUNDATION | {"artifacts", "miniature", "diffusion"},
-    "checks": FOUNDATION | {"artifacts", "miniature", "diffusion"},
-    "jobs": FOUNDATION | {"artifacts", "miniature", "diffusion", "dataset", "training", "evaluation", "checks"},
+    "diffusion": FOUNDATION | {"storage", "artifacts", "miniature"},
+    "dataset": FOUNDATION | {"storage", "artifacts", "miniature", "diffusion"},
+    "training": FOUNDATION | {"storage", "artifacts", "miniature", "diffusion"},
+    "evaluation": FOUNDATION | {"storage", "artifacts", "miniature", "diffusion"},
+    "checks": FOUNDATION | {"storage", "artifacts", "miniature", "diffusion"},
+    "jobs": FOUNDATION
+    | {"storage", "artifacts", "miniature", "diffusion", "dataset", "training", "evaluation", "checks"},
     "__main__": FOUNDATION | {"jobs"},
 }
 IMAGES_AND_MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL"}
@@ -52,7 +54,7 @@ def test_nothing_imports_upwards_or_sideways(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SERVICE)))
 def test_artifacts_and_settings_know_nothing_of_images_or_models(path: Path) -> None:
-    if layer(path) in FOUNDATION | {"artifacts", "__main__"}:
+    if layer(path) in FOUNDATION | {"storage", "artifacts", "__main__"}:
         assert {name.split(".")[0] for name in imported(path)} & IMAGES_AND_MODELS == set()
 
 

@@ -7,8 +7,8 @@ import threading
 from service import exits, stopping
 from service.logs import configure_logs, guarded
 from service.settings.train import TrainSettings
-from service.training.launcher import Line, exit_with
-from service.training.watchdog import Watchdog
+from service.training.processes.launcher import Line, exit_with
+from service.training.processes.watchdog import Watchdog
 
 
 def work(settings: TrainSettings, line: Line) -> None:

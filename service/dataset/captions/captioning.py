@@ -1,0 +1,180 @@
+"""Captions for the accepted images: their owner's, or a captioner's, which are said once and remembered."""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import islice
+
+import structlog
+from PIL import Image
+
+from service import stopping
+from service.dataset.candidates import Record
+from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
+from service.diffusion.models import loading, locate_model
+from service.exits import OutOfDeviceMemory
+from service.logs import progress
+from service.settings.data_prep import DataPrepSettings
+from service.storage.interface import ObjectStore
+from service.storage.parallel import for_each
+
+ImageOf = Callable[[Record], Image.Image]
+
+READERS = 8
+
+log = structlog.get_logger(__name__)
+
+
+def captions_for(
+    records: Sequence[Record], image_of: ImageOf, settings: DataPrepSettings, store: ObjectStore
+) -> dict[str, str]:
+    """Captions of the good images by sha256, without those that would be nothing.
+
+    Raises MissingInput or BadData for a model that does not load, OutOfDeviceMemory when one image is too much.
+    """
+    good = [record for record in records if record.reason is None]
+    own = {
+        record.sha256: styled(settings.style, record.candidate.caption) for record in good if record.candidate.caption
+    }
+    said = {}
+    if settings.captioner != "sidecar":
+        unsaid = {record.sha256: record for record in good if record.sha256 not in own}
+        texts = described(unsaid, image_of, settings, store) if unsaid else {}
+        said = {sha256: with_style(settings.style, clean_caption(text)) for sha256, text in texts.items()}
+    captions = {sha256: text for sha256, text in {**own, **said}.items() if not is_nothing(text)}
+    return shortened(captions, settings) if captions else {}
+
+
+def described(
+    records: Mapping[str, Record], image_of: ImageOf, settings: DataPrepSettings, store: ObjectStore
+) -> dict[str, str]:
+    """What the captioner says about each image, word for word, by sha256; cached words are not said again."""
+    from service.dataset.captions.captioners import open_captioner  # torch takes seconds to import
+
+    captioner = open_captioner(settings)
+    cache = CaptionCache(store, captioner.key)
+    texts = cache.known(records)
+    missing = [sha256 for sha256 in records if sha256 not in texts]
+    if texts:
+        log.info("captions known", known=len(texts), missing=len(missing))
+    size = settings.caption_batch or default_batch()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers:
+        images = read_ahead(missing, lambda sha256: image_of(records[sha256]).convert("RGB"), 2 * size, readers)
+        batches = in_batches(zip(missing, images, strict=True), size, captioner.describe)
+        for sha256, text in progress(remembering(batches, cache), "captioning", len(missing)):
+            texts[sha256] = text
+    return texts
+
+
+def default_batch() -> int:
+    """Images at once: enough to fill a GPU; on a CPU more than a few only push one another out of its caches."""
+    import torch
+
+    return 32 if torch.cuda.is_available() else 4
+
+
+def read_ahead(
+    items: Iterable[str], read: Callable[[str], Image.Image], count: int, readers: Executor
+) -> Iterator[Image.Image]:
+    """What `read` makes of the items, in their order; up to `count` of them are read while the others are worked on."""
+    waiting: deque[Future[Image.Image]] = deque()
+    for item in items:
+        waiting.append(readers.submit(read, item))
+        if len(waiting) == count:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def in_batches(
+    items: Iterable[tuple[str, Image.Image]], size: int, texts_of: Callable[[Sequence[Image.Image]], list[str]]
+) -> Iterator[dict[str, str]]:
+    """The texts of (name, image) pairs, `size` at once; half as many from then on whenever memory runs out."""
+    import torch
+
+    source, waiting = iter(items), list[tuple[str, Image.Image]]()
+    while True:
+        waiting += islice(source, max(0, size - len(waiting)))
+        batch = waiting[:size]
+        if not batch:
+            return
+        try:
+            texts = texts_of([image for _, image in batch])
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                raise OutOfDeviceMemory("the captioner needs more device memory than there is for one image") from error
+            texts = []
+        if not texts:  # outside of the handler, which keeps the tensors of the failed batch alive
+            size //= 2
+            torch.cuda.empty_cache()
+            log.warning("captioning in smaller batches", size=size)
+            continue
+        waiting = waiting[size:]
+        yield dict(zip((name for name, _ in batch), texts, strict=True))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for a device that is full, and none for a full host."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def remembering(batches: Iterator[dict[str, str]], cache: "CaptionCache") -> Iterator[tuple[str, str]]:
+    """Passes the texts on one by one, each batch once it is remembered: a kill costs only the batch under way.
+
+    Raises Stopped between two batches when the process was told to stop.
+    """
+    for texts in batches:
+        cache.remember(texts)
+        stopping.check()
+        yield from texts.items()
+
+
+class CaptionCache:
+    """What one captioner said about images, for every run to come: by the image alone, before style and cleaning."""
+
+    def __init__(self, store: ObjectStore, captioner_key: str) -> None:
+        self._store = store
+        self._path = f"cache/captions/{captioner_key}"
+
+    def known(self, hashes: Collection[str]) -> dict[str, str]:
+        """The texts of those of the images that have any. A damaged entry is as good as none."""
+        wanted, found = set(hashes), {}
+
+        def read(key: str) -> None:
+            try:
+                entries = [json.loads(line) for line in self._store.get(key).splitlines()]
+                found.update({str(e["sha256"]): str(e["text"]) for e in entries if e["sha256"] in wanted})
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("cached captions are read as none", key=key, error=str(error))
+
+        for_each(read, sorted(entry.key for entry in self._store.list(f"{self._path}/")), "reading captions")
+        return found
+
+    def remember(self, texts: Mapping[str, str]) -> None:
+        """Stores a batch as one object. Two writers of the same batch write the same bytes under the same key."""
+        lines = "".join(json.dumps({"sha256": sha256, "text": text}) + "\n" for sha256, text in texts.items()).encode()
+        self._store.put(f"{self._path}/{hashlib.sha256(lines).hexdigest()[:32]}.jsonl", lines)
+
+
+def shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:
+    """The captions cut to what the base model's text encoder reads, so that none is cut unnoticed in training."""
+    # The class of every Stable Diffusion 1.x, by its name: AutoTokenizer would import torch, half a gigabyte of it.
+    from transformers import CLIPTokenizer
+
+    files = locate_model(settings, "model_base")
+    with loading(files):
+        tokenizer = CLIPTokenizer.from_pretrained(files.name, subfolder="tokenizer", **files.options)
+    limit = tokenizer.model_max_length
+    cut = {
+        sha256: within_limit(text, lambda part: len(tokenizer(part).input_ids), limit)
+        for sha256, text in captions.items()
+    }
+    if shorter := sum(cut[sha256] != captions[sha256] for sha256 in captions):
+        log.warning("captions cut", captions=shorter, tokens=limit)
+    return cut

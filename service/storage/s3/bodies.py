@@ -1,0 +1,108 @@
+"""Bytes on their way to and from S3, checked against the MD5 that a server tells.
+
+The sha256 of an artifact's manifest decides in the end. MD5 finds a byte that was damaged on the way up while the file is
+still here to be sent again, and one on the way down before it is taken for damage in the store.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from botocore.exceptions import ClientError
+
+from service.exits import StorageUnreachable
+from service.storage.s3.connection import ATTEMPTS, backoff
+from service.storage.s3.errors import DAMAGED_ON_THE_WAY, code_of
+
+MD5 = re.compile(r"^[0-9a-f]{32}$")
+BLOCK = 1 << 18
+
+
+def md5_of(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def told_md5(answer: Mapping[str, Any]) -> str | None:
+    """The MD5 of the object or part that an answer is about, where its ETag is one. Encrypted objects have another."""
+    etag = str(answer.get("ETag", "")).strip('"')
+    encrypted = "SSECustomerAlgorithm" in answer or answer.get("ServerSideEncryption", "AES256") != "AES256"
+    return etag if MD5.match(etag) and not encrypted else None
+
+
+class Slice:
+    """A part of a file as a body to send: `length` bytes from `start`. Its MD5 is known once it was read to the end."""
+
+    def __init__(self, file: Path, start: int, length: int) -> None:
+        self._source = os.open(file, os.O_RDONLY)
+        self._start, self._length = start, length
+        self._position = self._hashed = 0
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._source)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, size: int = -1) -> bytes:
+        """At least `size` bytes, or all that are left."""
+        left = self._length - self._position
+        # urllib3 asks for 16 KiB at a time, at which Python takes longer than the network.
+        block = os.pread(self._source, min(left, max(size, BLOCK)) if size >= 0 else left, self._start + self._position)
+        if self._position == self._hashed:
+            # boto3 reads it once to sign it, then to send it, and again for each repetition.
+            self._md5.update(block)
+            self._hashed += len(block)
+        self._position += len(block)
+        return block
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        self._position = base + offset
+        return self._position
+
+    def md5(self) -> str:
+        self.seek(self._hashed)
+        while self.read(BLOCK):
+            pass
+        return self._md5.hexdigest()
+
+
+def rewound(body: bytes | Slice) -> Any:
+    """The body from its start, whoever has read it before. What boto3's types do not know is that it takes a Slice."""
+    if isinstance(body, Slice):
+        body.seek(0)
+    return body
+
+
+def sent_whole(send: Callable[[], Mapping[str, Any]], md5: Callable[[], str], what: str) -> str:
+    """Sends until the server says that it has what was sent. Returns its ETag.
+
+    When it tells the same other ETag twice, its ETags are no MD5, as those of some servers.
+    """
+    before = ""
+    for number in range(ATTEMPTS):
+        try:
+            answer = send()
+        except ClientError as error:
+            if code_of(error) not in DAMAGED_ON_THE_WAY:
+                raise
+        else:
+            told = told_md5(answer)
+            if told in (None, before) or told == md5():
+                return str(answer["ETag"])
+            before = str(told)
+        backoff(number)
+    raise StorageUnreachable(f"{what} does not arrive as it is sent; check the network, and what lies between")

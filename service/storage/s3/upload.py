@@ -1,0 +1,145 @@
+"""Large files to S3 in parts. What a broken upload has sent is not sent again.
+
+A part that fails is repeated by boto3. When that does not help, the upload is left as it is: the next `put` of the same file
+under the same key, of this process or of another, finds it and sends only the parts that are missing. If none comes, the
+retention's sweep frees it after a day.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from service.exits import StorageUnreachable
+from service.storage.parallel import for_each
+from service.storage.s3.bodies import Slice, rewound, sent_whole
+from service.storage.s3.connection import Connection
+from service.storage.s3.errors import CANNOT, DAMAGED_ON_THE_WAY, NO_UPLOAD, code_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+PART = 16 << 20
+MOST_PARTS = 10_000
+"""S3's limit."""
+
+
+class Part(NamedTuple):
+    number: int
+    start: int
+    length: int
+
+
+def upload_in_parts(connection: Connection, key: str, file: Path) -> None:
+    """Stores a file of more than one part under a full key of the bucket."""
+    parts = parts_of(file.stat().st_size)
+    for begun in (_begun(connection, key, file, parts), None):
+        upload, etags = begun or (_begin(connection, key), {})
+        try:
+            _send_missing(connection, key, upload, file, parts, etags)
+            return
+        except ClientError as error:
+            if code_of(error) not in NO_UPLOAD:
+                raise
+        # Finished, by ourselves with an answer that was lost, or by another writer of the same file; or it was swept.
+        if _stored_etag(connection, key) == _whole_etag(etags):
+            return
+    raise StorageUnreachable(f"s3://{connection.bucket}/{key}: the server forgets uploads that are under way")
+
+
+def parts_of(size: int) -> list[Part]:
+    length = max(PART, -(-size // MOST_PARTS))
+    starts = range(0, size, length)
+    return [Part(number, start, min(length, size - start)) for number, start in enumerate(starts, 1)]
+
+
+def _begin(connection: Connection, key: str) -> str:
+    answer = connection.call(lambda client: client.create_multipart_upload(Bucket=connection.bucket, Key=key))
+    return answer["UploadId"]
+
+
+def _begun(connection: Connection, key: str, file: Path, parts: Sequence[Part]) -> tuple[str, dict[int, str]] | None:
+    """An upload of this very file that was broken off, and the ETags of the parts that it has."""
+    for upload in _uploads_of(connection, key):
+        found: dict[int, str] = {}
+        for number, size, etag in _parts_in(connection, key, upload):
+            if number > len(parts) or size != parts[number - 1].length:
+                break
+            with Slice(file, parts[number - 1].start, size) as body:
+                if etag.strip('"') != body.md5():
+                    break
+            found[number] = etag
+        else:
+            if found:
+                return upload, found
+    return None
+
+
+def _uploads_of(connection: Connection, key: str) -> list[str]:
+    try:
+        answer = connection.call(
+            lambda client: client.list_multipart_uploads(Bucket=connection.bucket, Prefix=key),
+            passing=CANNOT | NO_UPLOAD,
+        )
+    except ClientError:
+        return []  # a server that cannot tell: everything is sent again
+    return [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == key]
+
+
+def _parts_in(connection: Connection, key: str, upload: str) -> Iterator[tuple[int, int, str]]:
+    """Number, size and ETag of each part that an upload has; none when it is gone by now."""
+    marker = 0
+    while True:
+        try:
+            page = connection.call(
+                lambda client, marker=marker: client.list_parts(  # type: ignore[misc]
+                    Bucket=connection.bucket, Key=key, UploadId=upload, PartNumberMarker=marker
+                ),
+                passing=NO_UPLOAD | CANNOT,
+            )
+        except ClientError:
+            return
+        for part in page.get("Parts", []):
+            yield part["PartNumber"], part["Size"], part["ETag"]
+            marker = part["PartNumber"]
+        if not page.get("IsTruncated"):
+            return
+
+
+def _send_missing(
+    connection: Connection, key: str, upload: str, file: Path, parts: Sequence[Part], etags: dict[int, str]
+) -> None:
+    def send(part: Part) -> None:
+        with Slice(file, part.start, part.length) as body:
+            etags[part.number] = sent_whole(
+                lambda: connection.call(
+                    lambda client: client.upload_part(
+                        Bucket=connection.bucket, Key=key, UploadId=upload, PartNumber=part.number, Body=rewound(body)
+                    ),
+                    passing=NO_UPLOAD | DAMAGED_ON_THE_WAY,
+                ),
+                body.md5,
+                f"part {part.number} of s3://{connection.bucket}/{key}",
+            )
+
+    for_each(send, [part for part in parts if part.number not in etags], f"uploading {file.name}")
+    listed: list[CompletedPartTypeDef] = [{"PartNumber": number, "ETag": etags[number]} for number in sorted(etags)]
+    connection.call(
+        lambda client: client.complete_multipart_upload(
+            Bucket=connection.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed}
+        ),
+        passing=NO_UPLOAD,
+    )
+
+
+def _stored_etag(connection: Connection, key: str) -> str | None:
+    page = connection.call(lambda client: client.list_objects_v2(Bucket=connection.bucket, Prefix=key, MaxKeys=1))
+    return next((entry["ETag"].strip('"') for entry in page.get("Contents", []) if entry["Key"] == key), None)
+
+
+def _whole_etag(etags: dict[int, str]) -> str:
+    """The ETag that S3 gives to an object of these parts."""
+    digests = b"".join(bytes.fromhex(etags[number].strip('"')) for number in sorted(etags))
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(etags)}"

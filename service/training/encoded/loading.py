@@ -1,0 +1,108 @@
+"""From a published data set to what the trainer takes: through the caches, and past the frozen models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from service.diffusion.held_out import HeldOut
+from service.diffusion.images import CaptionedImage
+from service.diffusion.sd15.components import Components
+from service.diffusion.sd15.prompts import tokenize_prompt
+from service.settings.train import TrainSettings
+from service.storage.interface import ObjectStore
+from service.training.encoded.encoding import (
+    Viewed,
+    cache_latents,
+    cache_prompts,
+    latent_cache,
+    orientations,
+    prompt_cache,
+    prompt_key,
+    viewed_held_out,
+    viewed_training_images,
+)
+from service.training.encoded.row_cache import RowCache
+from service.training.encoded.samples import EncodedDataset, Rows, on_device
+from service.training.processes.agreement import Agreement
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the denoiser takes for a prompt, (1, L, D) states or (1, L) tokens, by the prompt."""
+
+    rows: Rows
+
+    def __getitem__(self, prompt: str) -> Tensor:
+        return self.rows[prompt_key(prompt)]["condition"][None]
+
+
+def encode_dataset(
+    train: Sequence[CaptionedImage],
+    validation: Sequence[CaptionedImage],
+    also: Sequence[str],
+    parts: Components,
+    store: ObjectStore,
+    agreement: Agreement,
+    settings: TrainSettings,
+) -> tuple[EncodedDataset, HeldOut, Prompts]:
+    """Encodes what no run has encoded before; gives the samples, the held-out set, and the prompts `also` and "".
+
+    Raises Stopped when told to stop, with all kept that was encoded until then; BadData for an
+    image that cannot be read, or whose latents are not finite.
+    """
+    views = list(viewed_training_images(train, settings))
+    held_out = viewed_held_out(validation, settings.resolution)
+    latents = latent_cache(store, parts.vae, settings.work_dir)
+    cache_latents(latents, [view for of_image in views for view in of_image] + held_out, parts.vae, agreement)
+
+    captions = [image.caption for image in train]
+    prompts = [*captions, *(image.caption for image in validation), *also, ""]
+    conditions: Rows
+    if settings.text_encoder:
+        tokens = tokenize_prompt(parts.tokenizer, list(dict.fromkeys(prompts)))
+        conditions = {prompt_key(p): {"condition": t} for p, t in zip(dict.fromkeys(prompts), tokens, strict=True)}
+    else:
+        states = prompt_cache(store, parts.text_encoder, settings.work_dir)
+        cache_prompts(states, prompts, parts.tokenizer, parts.text_encoder, agreement)
+        conditions = states
+
+    latent_keys = [[view.key for view in of_image] for of_image in views]
+    condition_keys = [prompt_key(caption) for caption in [*captions, ""]]
+    policy, device = settings.cache_on_device, agreement.accelerator.device
+    samples = EncodedDataset(
+        names=[image.name for image in train],
+        latents_of=on_device(latents, [key for keys in latent_keys for key in keys], device, policy),
+        latent_keys=latent_keys,
+        mirrored=orientations(settings.random_flip),
+        buckets=by_size(views),
+        shapes=shapes_of(latents, views),
+        conditions_of=on_device(conditions, condition_keys, device, policy),
+        condition_keys=condition_keys,
+    )
+    measured = HeldOut(
+        torch.stack([latents[view.key]["mean"] for view in held_out]),
+        torch.stack([conditions[prompt_key(image.caption)]["condition"] for image in validation]),
+    )
+    return samples, measured, Prompts({prompt_key(p): conditions[prompt_key(p)] for p in [*also, ""]})
+
+
+def by_size(views: Sequence[Sequence[Viewed]]) -> list[list[int]]:
+    """The images of each size, as indices: the buckets."""
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for index, (first, *_) in enumerate(views):
+        sizes.setdefault((first.view.framing.width, first.view.framing.height), []).append(index)
+    return [sizes[size] for size in sorted(sizes)]
+
+
+def shapes_of(latents: RowCache, views: Sequence[Sequence[Viewed]]) -> list[tuple[int, ...]]:
+    """(C, H, W) of the latents of each image: one look into the cache for each size."""
+    known: dict[tuple[int, int], tuple[int, ...]] = {}
+    shapes = []
+    for first, *_ in views:
+        size = first.view.framing.width, first.view.framing.height
+        if size not in known:
+            known[size] = tuple(latents[first.key]["mean"].shape)
+        shapes.append(known[size])
+    return shapes

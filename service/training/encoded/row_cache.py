@@ -1,0 +1,122 @@
+"""Rows of tensors that are computed once: Arrow files in the store, keyed by content, memory-mapped when they are read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import structlog
+import torch
+from torch import Tensor
+
+from service.artifacts.manifest import MANIFEST_NAME
+from service.artifacts.publishing import fetch, list_artifacts, publish_version, read_manifest
+from service.exits import BadData
+from service.storage.interface import ObjectStore
+from service.storage.scratch import scratch_folder
+
+log = structlog.get_logger(__name__)
+
+ROWS_A_PART = 1024
+"""Rows of one artifact: what a job that is killed has to compute again at most, and one manifest's list of keys."""
+ROWS_A_BATCH = 64
+PART_NAME = "rows.arrow"
+
+Row = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row is: in which part, which record batch of it, and which row there."""
+
+    part: int
+    batch: int
+    row: int
+
+
+class RowCache:
+    """The rows below one prefix of the store. Any number of runs and processes may read and add at the same time.
+
+    A row is some float32 tensors of one shape under a key that stands for all that they were computed from. Rows never
+    change; they come in parts, each an artifact of its own.
+    """
+
+    def __init__(self, store: ObjectStore, prefix: str, columns: Sequence[str], work_dir: Path) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._columns = tuple(columns)
+        self._work_dir = work_dir
+        self._parts: list[list[pa.RecordBatch]] = []
+        self._mapped: set[str] = set()
+        self._places: dict[str, Place] = {}
+
+    def open(self, keys: Iterable[str]) -> list[str]:
+        """Maps the parts that hold any of `keys`; returns the keys that no part holds, in their order, each once."""
+        wanted = dict.fromkeys(keys)
+        missing = {key for key in wanted if key not in self._places}
+        for path in list_artifacts(self._store, self._prefix) if missing else ():
+            if path not in self._mapped and missing & set(read_manifest(self._store, path).settings["keys"]):
+                self._map(path)
+                missing -= self._places.keys()
+        return [key for key in wanted if key in missing]
+
+    def add(self, rows: Iterable[tuple[str, Row]]) -> None:
+        """Publishes rows, part by part as they come. They are seen at the next `open`."""
+        rows = iter(rows)
+        while part := list(islice(rows, ROWS_A_PART)):
+            with scratch_folder(self._work_dir) as folder:
+                write_rows(folder / PART_NAME, self._columns, part)
+                keys = {"keys": [key for key, _ in part]}
+                publish_version(self._store, folder, kind="cache", prefix=self._prefix, settings=keys)
+
+    def __getitem__(self, key: str) -> dict[str, Tensor]:
+        """The tensors of a row, copied out of the mapped file."""
+        place = self._places[key]
+        batch = self._parts[place.part][place.batch]
+        shape = batch.column("shape")[place.row].values.to_numpy()
+        values = {name: batch.column(name)[place.row].values.to_numpy() for name in self._columns}
+        return {name: torch.from_numpy(value.reshape(shape).copy()) for name, value in values.items()}
+
+    def _map(self, path: str) -> None:
+        try:
+            folder = fetch(self._store, path, self._work_dir)
+        except BadData as error:
+            # Its manifest goes, so that the same rows can be published in its place once they are computed again.
+            log.warning("damaged cache set aside", path=path, reason=str(error))
+            self._store.delete(f"{path}/{MANIFEST_NAME}")
+            return
+        batches = read_rows(folder / PART_NAME)
+        for number, batch in enumerate(batches):
+            for row, key in enumerate(batch.column("key").to_pylist()):
+                self._places.setdefault(key, Place(len(self._parts), number, row))
+        self._parts.append(batches)
+        self._mapped.add(path)
+
+
+def write_rows(file: Path, columns: Sequence[str], rows: Sequence[tuple[str, Row]]) -> None:
+    """An Arrow stream, as `datasets.Dataset.from_file` reads it too."""
+    floats = pa.list_(pa.float32())
+    schema = pa.schema([("key", pa.string()), ("shape", pa.list_(pa.int32())), *((name, floats) for name in columns)])
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for start in range(0, len(rows), ROWS_A_BATCH):
+            some = rows[start : start + ROWS_A_BATCH]
+            arrays = [
+                pa.array([key for key, _ in some], pa.string()),
+                pa.array([list(row[columns[0]].shape) for _, row in some], pa.list_(pa.int32())),
+                *(flat_lists([row[name] for _, row in some]) for name in columns),
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def flat_lists(tensors: Sequence[Tensor]) -> pa.ListArray:
+    values = [tensor.float().contiguous().numpy().ravel() for tensor in tensors]
+    offsets = np.cumsum([0, *(len(value) for value in values)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), pa.float32()))
+
+
+def read_rows(file: Path) -> list[pa.RecordBatch]:
+    """The record batches of a file, mapped into memory: pages are read when they are touched, and can be dropped again."""
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+        return list(reader)

@@ -1,0 +1,186 @@
+"""Who captions what, and that nobody says anything twice."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from structlog.testing import capture_logs
+
+from service.dataset.candidates import Candidate, Features, Reason, Record
+from service.dataset.captions import captioners
+from service.dataset.captions.captioning import CaptionCache, captions_for, in_batches, read_ahead
+from service.exits import BadData, OutOfDeviceMemory
+from service.settings.data_prep import DataPrepSettings
+from service.storage.local import LocalStore
+from tests.integration.pictures import sprite
+
+
+def record(rank: int, caption: str | None = None) -> Record:
+    return Record(
+        Candidate(rank, f"{rank}.png", caption=caption), features=Features(f"{rank:064x}", 1, 1, 1, 1, 0, 0, 0)
+    )
+
+
+def image_of(one: Record) -> Image.Image:
+    return sprite(one.candidate.rank)
+
+
+def settings(**values: Any) -> DataPrepSettings:
+    return DataPrepSettings.model_validate(
+        {"source": "folder", "folder": "x", "model_base": "miniature", "style": "pixels", "caption_batch": 2, **values}
+    )
+
+
+class Counting:
+    """A captioner that says a number, and notes which images it saw at once."""
+
+    key = "counting"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def describe(self, images: Sequence[Image.Image]) -> list[str]:
+        self.batches.append(len(images))
+        return [f"number {sum(self.batches)} {index}" for index in range(len(images))]
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    captioner = Counting()
+    monkeypatch.setattr(captioners, "open_captioner", lambda _: captioner)
+    return captioner
+
+
+def test_an_image_is_described_once_whatever_the_style_and_the_run(tmp_path: Path, counting: Counting) -> None:
+    store = LocalStore(tmp_path)
+    records = [record(rank) for rank in range(5)]
+    first = captions_for(records, image_of, settings(), store)
+    assert counting.batches == [2, 2, 1]
+    assert [text.split(",")[0] for text in first.values()] == ["pixels"] * 5
+    again = captions_for([*records, record(9)], image_of, settings(style="dots"), store)
+    assert counting.batches == [2, 2, 1, 1]
+    assert {sha256: text.replace("dots", "pixels") for sha256, text in again.items()}.items() >= first.items()
+
+
+def test_the_owner_s_captions_are_kept_and_only_the_others_are_described(tmp_path: Path, counting: Counting) -> None:
+    records = [record(0, "a pixel art of a cat"), record(1), record(2, "None"), Record(Candidate(3, "x"), Reason.DNS)]
+    captions = captions_for(records, image_of, settings(style=""), LocalStore(tmp_path))
+    assert captions == {records[0].sha256: "a pixel art of a cat", records[1].sha256: "number 1 0"}
+    assert counting.batches == [1]
+
+
+def test_nobody_describes_an_image_where_the_captions_are_to_come_with_them(tmp_path: Path, counting: Counting) -> None:
+    records = [record(0, "a cat"), record(1)]
+    captions = captions_for(records, image_of, settings(captioner="sidecar"), LocalStore(tmp_path))
+    assert captions == {records[0].sha256: "pixels, a cat"}
+    assert counting.batches == []
+
+
+def test_a_caption_is_cut_to_what_the_text_encoder_reads_and_that_is_told(tmp_path: Path) -> None:
+    with capture_logs() as events:
+        captions = captions_for([record(0, "a red cat, " * 60)], image_of, settings(), LocalStore(tmp_path))
+    from transformers import AutoTokenizer
+
+    from service import miniature
+
+    tokenizer = AutoTokenizer.from_pretrained(miniature.STABLE_DIFFUSION, subfolder="tokenizer")
+    [text] = captions.values()
+    assert text.startswith("pixels, a red cat, a red cat")
+    assert tokenizer.model_max_length - 4 <= len(tokenizer(text).input_ids) <= tokenizer.model_max_length
+    assert [event["captions"] for event in events if event["event"] == "captions cut"] == [1]
+
+
+def test_a_kill_costs_no_more_than_the_batch_under_way(tmp_path: Path, counting: Counting) -> None:
+    describe = counting.describe
+
+    def dies(images: Sequence[Image.Image]) -> list[str]:
+        if len(counting.batches) == 2:
+            raise KeyboardInterrupt
+        return describe(images)
+
+    counting.describe = dies  # type: ignore[method-assign]
+    records = [record(rank) for rank in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        captions_for(records, image_of, settings(), LocalStore(tmp_path))
+    counting.describe = describe  # type: ignore[method-assign]
+    captions_for(records, image_of, settings(), LocalStore(tmp_path))
+    assert counting.batches == [2, 2, 2]
+
+
+def test_a_damaged_entry_of_the_cache_is_as_good_as_none(tmp_path: Path) -> None:
+    cache = CaptionCache(LocalStore(tmp_path), "key")
+    cache.remember({"a": "a cat", "b": "a dog"})
+    cache.remember({"c": "a\ntree é"})
+    for file in tmp_path.rglob("*.jsonl"):
+        if "dog" in file.read_text():
+            file.write_bytes(file.read_bytes()[:-9])
+    (tmp_path / "cache/captions/key/other.jsonl").write_bytes(b"\xff[]\n")
+    with capture_logs() as events:
+        assert cache.known(["a", "c", "x"]) == {"c": "a\ntree é"}
+    assert len(events) == 2
+    assert CaptionCache(LocalStore(tmp_path), "another").known(["c"]) == {}
+
+
+def named(names: str) -> list[tuple[str, Any]]:
+    """Pairs as `in_batches` takes them; a name does as well as an image."""
+    return [(name, name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_batches_are_halved_until_they_fit_and_no_image_is_lost(error: RuntimeError) -> None:
+    sizes = []
+
+    def fits_three(batch: Sequence[Any]) -> list[str]:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise error
+        return [item.upper() for item in batch]
+
+    done = [pair for batch in in_batches(iter(named("abcdefghij")), 8, fits_three) for pair in batch.items()]
+    assert done == [(letter, letter.upper()) for letter in "abcdefghij"]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+
+
+def test_an_image_that_does_not_fit_alone_is_an_error_that_says_so() -> None:
+    def never_fits(_: Sequence[Any]) -> list[str]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(OutOfDeviceMemory):
+        list(in_batches(named("ab"), 2, never_fits))
+
+
+def test_another_failure_is_no_matter_of_the_batch() -> None:
+    def broken(_: Sequence[Any]) -> list[str]:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(in_batches(named("ab"), 2, broken))
+
+
+def test_images_are_read_ahead_in_their_order_and_never_too_many() -> None:
+    started: list[str] = []
+
+    def read(name: str) -> Any:
+        started.append(name)
+        return name
+
+    names = [str(number) for number in range(20)]
+    with ThreadPoolExecutor(4) as readers:
+        for number, image in enumerate(read_ahead(names, read, 5, readers)):
+            assert image == names[number]
+            assert len(started) <= number + 5
+    assert len(started) == 20
+
+
+def test_a_captioner_that_does_not_load_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for captioner in ("blip", "image-text-to-text"):
+        values = settings(captioner=captioner, model_captioner=str(tmp_path / "model"))
+        with pytest.raises(BadData, match="MODEL_CAPTIONER"):
+            captions_for([record(0)], image_of, values, LocalStore(tmp_path))

@@ -1,0 +1,67 @@
+"""Lists of URLs."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from service.dataset.sources.url_list import candidates_of, read_list
+from service.exits import BadConfiguration, BadData, MissingInput
+
+
+def origins(content: bytes) -> list[tuple[str, str | None]]:
+    return [(candidate.origin, candidate.caption) for candidate in candidates_of(content, "list")]
+
+
+def test_a_csv_file_gives_urls_and_what_is_known_of_them() -> None:
+    content = b'\xef\xbb\xbfURL,text,license,page,other\nhttp://a/1.png,"a cat,\nsitting",CC0,http://a,9\n,lost,,,\nhttp://b/2.png,,,,\n'
+    first, second = candidates_of(content, "list")
+    assert (first.origin, first.caption, first.licence, first.page) == (
+        "http://a/1.png",
+        "a cat,\nsitting",
+        "CC0",
+        "http://a",
+    )
+    assert (second.rank, second.origin, second.caption, second.licence) == (1, "http://b/2.png", None, None)
+
+
+def test_captions_that_look_like_numbers_or_like_nothing_stay_text() -> None:
+    assert origins(b"url,caption\nhttp://a,8\nhttp://b,007\nhttp://c,null\n") == [
+        ("http://a", "8"),
+        ("http://b", "007"),
+        ("http://c", "null"),
+    ]
+
+
+def test_a_parquet_file_gives_the_same_as_a_csv_file() -> None:
+    buffer = BytesIO()
+    table = pyarrow.table({"caption": ["a cat", None], "url": ["http://a/1.png", "http://b/2.png"]})
+    pyarrow.parquet.write_table(table, buffer)
+    assert origins(buffer.getvalue()) == origins(b"caption,url\na cat,http://a/1.png\n,http://b/2.png\n")
+
+
+def test_a_column_that_is_there_twice_counts_once() -> None:
+    assert origins(b"url,caption,url,text\nhttp://a,mine,http://b,theirs\n") == [("http://a", "mine")]
+
+
+def test_text_that_a_writer_left_as_bytes_is_text() -> None:
+    buffer = BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.table({"url": [b"http://a", None], "caption": ["caf\u00e9".encode(), b"x"]}), buffer
+    )
+    assert origins(buffer.getvalue()) == [("http://a", "caf\u00e9")]
+
+
+@pytest.mark.parametrize("content", [b"", b"caption\na cat\n", b"PAR1 but no table", b"a,b\n1,2,3,4\n"])
+def test_what_is_no_list_is_told_with_its_place(content: bytes) -> None:
+    with pytest.raises(BadData, match="DATA_PREP_URLS=list"):
+        candidates_of(content, "list")
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="DATA_PREP_URLS"):
+        read_list(str(tmp_path / "none.csv"))
+    with pytest.raises(BadConfiguration, match="DATA_PREP_URLS"):
+        read_list("s3://bucket")

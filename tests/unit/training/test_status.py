@@ -1,0 +1,83 @@
+"""status.json: true, readable at any moment, and no burden."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.artifacts.runs import Run
+from service.exits import Diverged, Stopped
+from service.settings.train import TrainSettings
+from service.storage.opening import open_store
+from service.training.progress import Measurement, Point, Progress
+from service.training.status import Status
+
+SETTINGS = TrainSettings(max_steps=200, status_seconds=0.01, run_id="r")
+
+
+def written(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "runs" / "r" / "status.json").read_text()))
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if true():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came about")
+
+
+def test_it_tells_how_far_the_run_is_and_what_was_measured(tmp_path: Path) -> None:
+    status = Status(Run(open_store(str(tmp_path)), "r"), SETTINGS)
+    status.attempt = "pod-1"
+    first, later = Measurement(0, (0.4, 0.4, 0.4, 0.4)), Measurement(50, (0.2, 0.2, 0.2, 0.2))
+    with status:
+        status.enter("training")
+        status.progress = Progress(50, [Point(50, 0.5, 1.0, 1e-4)], [first, later])
+        status.committed(50, "runs/r/checkpoints/step-00000050/a")
+        until(lambda: (tmp_path / "runs" / "r" / "status.json").exists() and written(tmp_path)["step"] == 50)
+        found = written(tmp_path)
+    assert found["phase"] == "training"
+    assert (found["runId"], found["attempt"], found["maxSteps"]) == ("r", "pod-1", 200)
+    assert (found["progressPercentage"], found["bestStep"]) == (25.0, 50)
+    assert found["metrics"] == {"loss": 0.5, "learningRate": 1e-4, "heldOutLoss": 0.2, "heldOutRatio": 0.5}
+    assert found["lastCheckpoint"] == {"step": 50, "path": "runs/r/checkpoints/step-00000050/a"}
+    assert found["estimatedRemainingSeconds"] >= 0
+    assert datetime.fromisoformat(found["lastUpdatedTime"]).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "phase"), [(None, "complete"), (Stopped("told"), "stopped"), (Diverged("nan"), "failed")]
+)
+def test_its_last_word_is_how_the_training_ended(error: Exception | None, phase: str, tmp_path: Path) -> None:
+    try:
+        with Status(Run(open_store(str(tmp_path)), "r"), SETTINGS):
+            if error is not None:
+                raise error
+    except (Stopped, Diverged):
+        pass
+    assert written(tmp_path)["phase"] == phase
+
+
+def test_it_grows_old_when_the_training_does_not_get_on(tmp_path: Path) -> None:
+    with capture_logs() as logs, Status(Run(open_store(str(tmp_path)), "r"), SETTINGS) as status:
+        status.progress = Progress(50)
+        until(lambda: (tmp_path / "runs" / "r" / "status.json").exists() and written(tmp_path)["step"] == 50)
+        before = (tmp_path / "runs" / "r" / "status.json").stat().st_mtime_ns
+        threading.Event().wait(0.2)
+        assert (tmp_path / "runs" / "r" / "status.json").stat().st_mtime_ns == before
+    assert [entry["step"] for entry in logs if entry["event"] == "heartbeat"] in ([0, 50], [50])
+
+
+def test_a_store_that_fails_is_told_of_once_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with capture_logs() as logs, Status(Run(open_store(str(tmp_path / "file" / "below")), "r"), SETTINGS) as status:
+        for step in range(5):
+            status.progress = Progress(step)
+            threading.Event().wait(0.05)
+    assert [entry["log_level"] for entry in logs if entry["event"] != "heartbeat"] == ["warning"]
