@@ -19,7 +19,7 @@ from service.dataset.preparation import Preparation
 from service.dataset.selection import by_turns
 from service.dataset.sources.opening import Read, Source
 from service.exits import Stopped
-from service.logs import progress
+from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
 
 STORE_THREADS = 16
@@ -104,7 +104,7 @@ class Work:
             return done
         queue = iter(by_turns(candidates))
         # One step for each candidate that is done, and one beyond the last for the final report.
-        with closing(progress(repeat(None), what, len(candidates))) as steps:
+        with closing(progress_bar(repeat(None), what, len(candidates))) as steps:
             next(steps)
             try:
                 async with asyncio.TaskGroup() as workers:

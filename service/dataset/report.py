@@ -10,13 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from service.dataset.candidates import Reason, Record
 from service.dataset.selection import host_of
+from service.templates import rendered
 
 Item = TypeVar("Item")
 
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 EXPLANATIONS = {
     Reason.HTTP_STATUS: "the host answered with an error",
     Reason.TIMEOUT: "the host was too slow",
@@ -165,11 +165,8 @@ def write_report(
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     good = [record for record in records if record.reason is None]
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html.jinja").render(
+    page = rendered(
+        TEMPLATE,
         name=name,
         style=style,
         candidates=len(records),

@@ -15,7 +15,7 @@ from service.dataset.candidates import Record
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
 from service.diffusion.models import loading, locate_model
 from service.exits import OutOfDeviceMemory
-from service.logs import progress
+from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
 from service.storage.interface import ObjectStore
 from service.storage.parallel import for_each
@@ -63,7 +63,7 @@ def described(
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers:
         images = read_ahead(missing, lambda sha256: image_of(records[sha256]).convert("RGB"), 2 * size, readers)
         batches = in_batches(zip(missing, images, strict=True), size, captioner.describe)
-        for sha256, text in progress(remembering(batches, cache), "captioning", len(missing)):
+        for sha256, text in progress_bar(remembering(batches, cache), "captioning", len(missing)):
             texts[sha256] = text
     return texts
 
