@@ -22,7 +22,7 @@ from service.artifacts.keys import content_key
 from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Features, Reason, Record
-from service.dataset.sources.opening import Source
+from service.dataset.sources.interface import Source
 from service.exits import BadData, MissingInput
 from service.settings.data_prep import DataPrepSettings
 from service.storage.interface import NotFound
@@ -113,7 +113,7 @@ class Preparation:
         head = {"candidates": self._list_digest}
         self._store.put(self._shard(index, count), lines([head, *map(entry_of, records)]))
 
-    def finished(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
+    def shard_records(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
         """The records of all shards, by rank.
 
         Raises MissingInput, naming them, when some of the `count` shards are not done, or were done with another list of
@@ -123,7 +123,7 @@ class Preparation:
         records: list[Record] = []
         missing = []
         for index in range(count):
-            found = self._finished_shard(index, count, by_rank)
+            found = self._shard_records_of(index, count, by_rank)
             if found is None:
                 missing.append(index)
             else:
@@ -135,7 +135,7 @@ class Preparation:
             )
         return sorted(records, key=lambda record: record.candidate.rank)
 
-    def _finished_shard(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
+    def _shard_records_of(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
         key = self._shard(index, count)
         try:
             head, *entries = [json.loads(line) for line in self._store.get(key).splitlines()]

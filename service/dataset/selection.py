@@ -35,7 +35,7 @@ def plan(candidates: Sequence[Candidate], most: int) -> Plan:
     return Plan(looked_at, settled)
 
 
-def shard(candidates: Sequence[Candidate], index: int, count: int) -> list[Candidate]:
+def shard_of(candidates: Sequence[Candidate], index: int, count: int) -> list[Candidate]:
     """Every `count`-th candidate from the `index`-th: the `count` shards are disjoint, cover all, and differ by one at most."""
     return list(candidates[index::count])
 
@@ -106,7 +106,7 @@ def without_equal(records: Sequence[Record]) -> list[Record]:
 
 def without_alike(records: Sequence[Record], distance: int) -> list[Record]:
     judged = {record.candidate.rank: record for record in records}
-    for alike in groups(records, distance):
+    for alike in look_alike_groups(records, distance):
         kept = max(alike, key=lambda record: (pixels(record), -record.candidate.rank))
         for record in alike:
             if record is not kept:
@@ -132,7 +132,7 @@ def without_surplus(records: Sequence[Record], limit: int) -> list[Record]:
     return judged
 
 
-def groups(records: Sequence[Record], distance: int) -> list[list[Record]]:
+def look_alike_groups(records: Sequence[Record], distance: int) -> list[list[Record]]:
     """The good images, those that look alike together, each group and all of them in the order of the records."""
     good = [(record, record.features) for record in records if record.reason is None and record.features is not None]
     labels = near_duplicates([Look(one.phash, one.dhash, one.colour) for _, one in good], distance)

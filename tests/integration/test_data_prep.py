@@ -22,7 +22,7 @@ from service.exits import BadData, ExitCode, MissingInput, ServiceError, Storage
 from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.bing import Answer, Web
-from tests.integration.pictures import encoded, png, sprite
+from tests.pictures import encoded, png, sprite
 from tests.servers import S3Server
 
 # `datasets` looks at the first rows of a metadata file, or at an image that turns out broken, and leaves it to the
@@ -273,7 +273,7 @@ def test_a_data_set_that_does_not_load_back_is_never_published(
 ) -> None:
     whole = imagefolder.write_metadata
 
-    def damaged(rows: list[imagefolder.Row], file: Path) -> None:
+    def damaged(rows: list[imagefolder.DatasetRow], file: Path) -> None:
         whole(rows, file)
         image = file.parent / rows[0].file_name
         if damage == "caption":

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 
 from service.dataset.candidates import Reason
 from tests.integration.bing import Answer, Web, page_of
-from tests.integration.pictures import encoded, png, sprite
+from tests.pictures import encoded, png, sprite
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:ResourceWarning")
 

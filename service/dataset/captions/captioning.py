@@ -127,7 +127,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 def remembering(batches: Iterator[dict[str, str]], cache: "CaptionCache") -> Iterator[tuple[str, str]]:
     """Passes the texts on one by one, each batch once it is remembered: a kill costs only the batch under way.
 
-    Raises Stopped between two batches when the process was told to stop.
+    Raises Stopped between two batches when a stop was requested.
     """
     for texts in batches:
         cache.remember(texts)

@@ -38,10 +38,27 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
         original, animated = decode(source)
     reason, detail = judge(original, settings)
     if reason is None:
-        image = shaped(original, settings.square, settings.side, settings.enlarge, settings.shrink)
+        image = shaped(
+            original,
+            square=settings.square,
+            side=settings.side,
+            enlarge=settings.enlarge,
+            shrink=settings.shrink,
+        )
     else:
         image = thumbnail(original)
-    features = Features(pixel_hash(image), *image.size, *original.size, *look_of(image), animated)
+    look = look_of(image)
+    features = Features(
+        sha256=pixel_hash(image),
+        width=image.width,
+        height=image.height,
+        source_width=original.width,
+        source_height=original.height,
+        phash=look.phash,
+        dhash=look.dhash,
+        colour=look.colour,
+        animated=animated,
+    )
     return Screened(features, reason, detail, png_of(image))
 
 

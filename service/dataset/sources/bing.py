@@ -79,11 +79,11 @@ def pages_of_images(page: str) -> dict[str, str]:
     found = {}
     for entry in ENTRY.findall(page):
         try:
-            told = json.loads(html.unescape(entry))
+            facts = json.loads(html.unescape(entry))
         except ValueError:
             continue
-        if isinstance(told, dict) and isinstance(told.get("murl"), str) and isinstance(told.get("purl"), str):
-            found[told["murl"].replace(" ", "%20")] = told["purl"]
+        if isinstance(facts, dict) and isinstance(facts.get("murl"), str) and isinstance(facts.get("purl"), str):
+            found[facts["murl"].replace(" ", "%20")] = facts["purl"]
     return found
 
 
@@ -147,7 +147,7 @@ class Index(Bing):
             yield self.found
 
 
-def search(query: str, licence: str, most: int, timeout: float) -> list[Candidate]:
+def search(query: str, *, licence: str, most: int, timeout: float) -> list[Candidate]:
     """At most `most` candidates for `query` in Bing's order, with the page of each; ranks count from 0.
 
     `timeout`: seconds for an index page. Raises StorageUnreachable when the index does not answer at all; when it stops

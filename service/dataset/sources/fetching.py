@@ -47,7 +47,7 @@ class Fetcher:
     async def fetch(self, url: str) -> bytes:
         """The body of `url`; raises Rejection with the reason why there is none, Transient where that may change.
 
-        Raises Stopped when the process was told to stop while the host was busy with others.
+        Raises Stopped when a stop was requested while the host was busy with others.
         """
         try:
             parsed = URL(url)
@@ -62,7 +62,7 @@ class Fetcher:
     def _attempts(self, clock: asyncio.Timeout) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type(Transient),
-            wait=wait_as_told,
+            wait=_seconds_before_retry,
             # Waiting past the deadline would only turn the reason into a time-out.
             stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= remaining(clock),
             reraise=True,
@@ -156,11 +156,11 @@ def remaining(clock: asyncio.Timeout) -> float:
     return (clock.when() or 0.0) - asyncio.get_running_loop().time()
 
 
-def wait_as_told(state: RetryCallState) -> float:
+def _seconds_before_retry(state: RetryCallState) -> float:
     """Seconds until the next attempt: what the host asked for, and never less than the usual backoff."""
     failure = state.outcome.exception() if state.outcome else None
-    told = failure.seconds if isinstance(failure, TryLater) else 0.0
-    return max(told, BACKOFF(state))
+    asked_for = failure.seconds if isinstance(failure, TryLater) else 0.0
+    return max(asked_for, BACKOFF(state))
 
 
 def check_status(status: int, retry_after: str = "") -> None:

@@ -9,19 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dataset.candidates import Candidate, Features, Reason, Record
-from service.dataset.report import (
-    EXPLANATIONS,
-    SHOWN,
-    Tile,
-    by_host,
-    by_reason,
-    caption_statistics,
-    of_each_reason,
-    shared_out,
-    spread,
-    write_report,
-)
-from tests.integration.pictures import png
+from service.dataset.report.caption_statistics import caption_statistics
+from service.dataset.report.figures import EXPLANATIONS, by_host, by_reason
+from service.dataset.report.page import Tile, write_dataset_report
+from service.dataset.report.samples import SHOWN, of_each_reason, shared_out, spread
+from tests.pictures import png
 
 
 def record(rank: int, origin: str = "a.png", reason: Reason | None = None, size: tuple[int, int] = (64, 64)) -> Record:
@@ -39,7 +31,7 @@ def page(tmp_path: Path, records: Sequence[Record], **values: Any) -> str:
         "settings": {"limit": 9, "side": None},
         **values,
     }
-    write_report(tmp_path / "report" / "index.html", records=records, **arguments)
+    write_dataset_report(tmp_path / "report" / "index.html", records=records, **arguments)
     return (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from service.dataset.captions.captioning import CaptionCache, captions_for, in_b
 from service.exits import BadData, OutOfDeviceMemory
 from service.settings.data_prep import DataPrepSettings
 from service.storage.local import LocalStore
-from tests.integration.pictures import sprite
+from tests.pictures import sprite
 
 
 def record(rank: int, caption: str | None = None) -> Record:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.dataset.sources.folders import FolderSource, captioned
+from service.dataset.sources.folders import FolderSource
+from service.dataset.sources.sidecars import captioned
 
 
 def told(files: dict[str, str]) -> dict[str, str | None]:

@@ -6,13 +6,14 @@ from io import BytesIO
 from PIL import Image
 
 from service.dataset.candidates import Record
-from service.dataset.imagefolder import Row
+from service.dataset.imagefolder import DatasetRow
 from service.dataset.images.screening import png_of, thumbnail
 from service.dataset.preparation import Preparation
-from service.dataset.report import SHOWN, Tile, of_each_reason, spread
+from service.dataset.report.page import Tile
+from service.dataset.report.samples import SHOWN, of_each_reason, spread
 
 
-def accepted_tiles(rows: Sequence[Row], preparation: Preparation) -> list[Tile]:
+def accepted_tiles(rows: Sequence[DatasetRow], preparation: Preparation) -> list[Tile]:
     """Images of the data set with their captions."""
     return [
         Tile(small(preparation.image(row.record)), row.caption, row.record.candidate.origin, row.split)
