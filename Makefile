@@ -10,11 +10,11 @@ export HF_HUB_OFFLINE ?= 1
 export BUILDAH_LAYERS ?= true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint format image test-image benchmark lock readme clean
+.PHONY: help demo test test-unit test-integration soak lint format image test-image benchmark lock readme clean
 
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
-	@echo "make test        unit and integration tests"
+	@echo "make test        unit and integration tests; test-unit and test-integration are its halves"
 	@echo "make soak        the chain stopped and killed at 50 random moments; some 5 minutes"
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
@@ -40,8 +40,14 @@ $(VENV)/development: tests/requirements.txt $(VENV)/runtime
 demo: $(VENV)/runtime
 	$(BIN)/sdlora demo
 
+# The tests run side by side, one core each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/development
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+test-unit test-integration: test-%: $(VENV)/development
+	$(PYTEST) tests/$*
 
 soak: $(VENV)/development
 	SDLORA_SOAK=50 $(BIN)/python -m pytest --timeout=7200 -s tests/integration/test_disturbed.py

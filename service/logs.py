@@ -74,7 +74,7 @@ def on_terminal(log_format: LogFormat = "auto") -> bool:
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def progress(items: Iterable[Item], what: str, total: int) -> Generator[Item, None, None]:
+def progress_bar(items: Iterable[Item], what: str, total: int) -> Generator[Item, None, None]:
     """Passes `items` on with a progress bar on a terminal, and with some ten events a loop anywhere else."""
     if on_terminal(_format):
         yield from track(items, description=what, total=total, console=Console(stderr=True))

@@ -18,7 +18,7 @@ from service.dataset.preparation import Preparation
 from service.dataset.selection import by_turns
 from service.dataset.sources.interface import Read, Source
 from service.exits import Stopped
-from service.logs import progress
+from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
 
 STORE_THREADS = 16
@@ -104,12 +104,12 @@ class _Crew:
             return outcomes
         queue = iter(by_turns(candidates))
         # One step for each candidate that is done, and one beyond the last for the final report.
-        with closing(progress(repeat(None), what, len(candidates))) as progress_bar:
-            next(progress_bar)
+        with closing(progress_bar(repeat(None), what, len(candidates))) as steps:
+            next(steps)
             try:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(min(self.settings.fetch_concurrency, len(candidates))):
-                        workers.create_task(self._worker(queue, outcomes, lambda: next(progress_bar)))
+                        workers.create_task(self._worker(queue, outcomes, lambda: next(steps)))
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             stopping.check()

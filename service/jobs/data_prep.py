@@ -46,12 +46,12 @@ def data_prep(settings: DataPrepSettings) -> str | None:
 
     candidates, settled = plan(preparation.candidates(source), settings.max_candidates)
     if settings.step in ("all", "shard"):
-        _prepare_shard(candidates, source, preparation, settings, store)
+        _prepare_shard(candidates, source, preparation=preparation, settings=settings, store=store)
     if settings.step == "shard":
         return None
     try:
         records = [*preparation.shard_records(candidates, settings.shards), *settled]
-        return _finalize(records, source.parents, preparation, settings, store)
+        return _finalize(records, source.parents, preparation=preparation, settings=settings, store=store)
     except NotFound:
         # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
         if (path := preparation.published()) is not None:
@@ -69,6 +69,7 @@ def _already_prepared(path: str, preparation: Preparation) -> str:
 def _prepare_shard(
     candidates: Sequence[Candidate],
     source: Source,
+    *,
     preparation: Preparation,
     settings: DataPrepSettings,
     store: ObjectStore,
@@ -94,6 +95,7 @@ def _prepare_shard(
 def _finalize(
     records: Sequence[Record],
     parents: Sequence[str],
+    *,
     preparation: Preparation,
     settings: DataPrepSettings,
     store: ObjectStore,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from typing import TypeVar
 
-from service.logs import progress
+from service.logs import progress_bar
 
 Item = TypeVar("Item")
 StopCheck = Callable[[], None]
@@ -30,7 +30,7 @@ def for_each(
         action(item)
 
     done = _completed(work_on, items)
-    for _ in progress(done, what, len(items)) if len(items) >= WORTH_A_PROGRESS_BAR else done:
+    for _ in progress_bar(done, what, len(items)) if len(items) >= WORTH_A_PROGRESS_BAR else done:
         pass
 
 

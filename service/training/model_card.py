@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME
 from service.settings.common import MINIATURE
+from service.templates import rendered
 
 CARD_NAME = "README.md"
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MINIATURE_FOLDER = "service/miniature/models/stable-diffusion"
 """Where a checkout has it, as it is on no hub."""
 SHOWN_SETTINGS = (
@@ -36,10 +36,8 @@ def write_card(
 
     samples: the prompts of samples.png; prompt: one to begin with.
     """
-    template = Environment(
-        loader=PackageLoader("service.training", ""), undefined=StrictUndefined, trim_blocks=True, autoescape=False
-    ).get_template("model_card.md.jinja")
-    text = template.render(
+    text = rendered(
+        TEMPLATE,
         name=name,
         base_model=recipe["model_base"],
         pretrained=MINIATURE_FOLDER if recipe["model_base"] == MINIATURE else recipe["model_base"],

@@ -19,7 +19,7 @@ from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lor
 from service.diffusion.objective import denoising_loss, min_snr_weights
 from service.diffusion.sd15.denoiser import Denoiser
 from service.exits import BadConfiguration, Diverged, Stopped
-from service.logs import progress
+from service.logs import progress_bar
 from service.settings.train import TrainSettings
 from service.training.encoded.samples import EncodedDataset
 from service.training.optimizers import new_optimizer, new_schedule
@@ -119,7 +119,7 @@ class Trainer:
         """The steps that are left. `recent` holds those since the last point of the curves."""
         settings = self.settings
         self.denoiser.train()
-        for step in progress(
+        for step in progress_bar(
             range(self.progress.step, settings.max_steps), "training", settings.max_steps - self.progress.step
         ):
             if out_of_patience(self.progress.measurements, settings.patience):

@@ -189,9 +189,9 @@ def test_a_list_in_a_bucket_is_read_like_one_on_the_disk(
     open_store(uri).put("list.parquet", tmp_path / "list.parquet")
     path = prepare(source="urls", urls=f"{uri}/list.parquet")
     assert prepare(source="urls", urls=str(tmp_path / "list.csv")) == path
-    told = captions_of(tmp_path / "artifacts" / path)
+    by_file = captions_of(tmp_path / "artifacts" / path)
     entries = provenance(tmp_path / "artifacts", path)
-    assert [told[entries[place]["file_name"]] for place in (0, 2, 3)] == [
+    assert [by_file[entries[place]["file_name"]] for place in (0, 2, 3)] == [
         f"8-bit illustration, {caption}" for caption in ("a cat", "a dog", "007")
     ]
     with pytest.raises(MissingInput, match="DATA_PREP_URLS"):

@@ -5,7 +5,7 @@ import json
 import pytest
 import structlog
 
-from service.logs import configure_logs, progress
+from service.logs import configure_logs, progress_bar
 
 
 def test_in_a_pipe_every_event_is_one_json_line_with_its_context(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,7 +18,7 @@ def test_in_a_pipe_every_event_is_one_json_line_with_its_context(capsys: pytest.
 
 def test_in_a_pipe_progress_is_some_ten_events_however_long_the_loop(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("json")
-    assert list(progress(range(995), "steps", 995)) == list(range(995))
+    assert list(progress_bar(range(995), "steps", 995)) == list(range(995))
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert 8 <= len(events) <= 12
     assert (events[-1]["done"], events[-1]["total"]) == (995, 995)
@@ -26,7 +26,7 @@ def test_in_a_pipe_progress_is_some_ten_events_however_long_the_loop(capsys: pyt
 
 def test_on_a_terminal_progress_is_a_bar_and_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("console")
-    assert list(progress(range(5), "steps", 5)) == list(range(5))
+    assert list(progress_bar(range(5), "steps", 5)) == list(range(5))
     shown = capsys.readouterr().err
     assert "steps" in shown
     assert "100%" in shown

@@ -9,7 +9,7 @@ from PIL import Image
 from service.dataset.candidates import Record
 from service.diffusion.clip import BATCH, Clip
 from service.diffusion.models import locate_model
-from service.logs import progress
+from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
 from service.stopping import interruptible
 
@@ -28,7 +28,7 @@ def with_relevance(
     clip = Clip(locate_model(settings, "model_clip"), "cuda" if torch.cuda.is_available() else "cpu")
     judged = list(records)
     batches = [good[start : start + BATCH] for start in range(0, len(good), BATCH)]
-    for batch in progress(interruptible(batches), "judging relevance", len(batches)):
+    for batch in progress_bar(interruptible(batches), "judging relevance", len(batches)):
         asked = [records[index].candidate.query or settings.style for index in batch]
         scores = clip.scores([image_of(records[index]) for index in batch], asked)
         for index, score in zip(batch, scores, strict=True):

@@ -36,7 +36,7 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
     """Decodes and judges one candidate by itself; raises Rejection when it cannot be decoded."""
     with disk_errors(Path(settings.folder or "."), "DATA_PREP_FOLDER"):
         original, animated = decode(source)
-    reason, detail = judge(original, settings)
+    reason, detail = _judge(original, settings)
     if reason is None:
         image = shaped(
             original,
@@ -62,7 +62,7 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
     return Screened(features, reason, detail, png_of(image))
 
 
-def judge(image: Image.Image, settings: DataPrepSettings) -> tuple[Reason | None, str]:
+def _judge(image: Image.Image, settings: DataPrepSettings) -> tuple[Reason | None, str]:
     """Why an RGB image in its original size is left out, with the figure that decided; None when it is good."""
     shorter, longer = sorted(image.size)
     size = f"{image.width}x{image.height}"

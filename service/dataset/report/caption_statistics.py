@@ -38,7 +38,7 @@ def caption_statistics(captions: Sequence[str], style: str) -> CaptionStatistics
     if not captions:
         return None
     phrase = WORD.findall(style.casefold())
-    contents = [without_phrase(WORD.findall(caption.casefold()), phrase) for caption in captions]
+    contents = [_without_phrase(WORD.findall(caption.casefold()), phrase) for caption in captions]
     lengths = [len(words) for words in contents]
     used = Counter(word for words in contents for word in set(words) - STOP_WORDS)
     total = len(captions)
@@ -47,17 +47,17 @@ def caption_statistics(captions: Sequence[str], style: str) -> CaptionStatistics
         min(lengths),
         statistics.median(lengths),
         max(lengths),
-        histogram([length_label(length) for length in lengths], [length_label(length) for length in range(0, 45, 5)]),
+        histogram([_length_label(length) for length in lengths], [_length_label(length) for length in range(0, 45, 5)]),
         bars([(word, count, f"{count / total:.0%}") for word, count in ordered(used)[:WORDS]]),
         bars(fused) if total >= FUSED_FROM else None,
     )
 
 
-def length_label(length: int) -> str:
+def _length_label(length: int) -> str:
     low = min(length // 5 * 5, 40)
     return f"{low} to {low + 4}" if low < 40 else "40 or more"
 
 
-def without_phrase(words: Sequence[str], phrase: Sequence[str]) -> list[str]:
+def _without_phrase(words: Sequence[str], phrase: Sequence[str]) -> list[str]:
     """The words after the phrase, where they begin with it."""
     return list(words[len(phrase) :]) if phrase and list(words[: len(phrase)]) == list(phrase) else list(words)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from service.dataset.candidates import Record
 from service.dataset.report.caption_statistics import FUSED_FROM, FUSED_SHARE, caption_statistics
 from service.dataset.report.figures import (
@@ -22,6 +20,9 @@ from service.dataset.report.figures import (
 )
 from service.dataset.report.samples import of_each_reason
 from service.dataset.selection import host_of
+from service.templates import rendered
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Tile:
         return self.origin if self.origin.startswith(("http://", "https://")) else None
 
 
-class Unseen(NamedTuple):
+class _Unseen(NamedTuple):
     """A candidate of which there is no picture, with what is known of why."""
 
     reason: str
@@ -71,11 +72,8 @@ def write_dataset_report(
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     good = [record for record in records if record.reason is None]
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("page.html.jinja").render(
+    page = rendered(
+        TEMPLATE,
         name=name,
         style=style,
         candidates=len(records),
@@ -94,7 +92,7 @@ def write_dataset_report(
         rejected=rejected,
         seen=sum(record.reason is not None and record.features is not None for record in records),
         unseen=[
-            Unseen(str(one.reason), one.detail, one.candidate.origin) for one in of_each_reason(records, seen=False)
+            _Unseen(str(one.reason), one.detail, one.candidate.origin) for one in of_each_reason(records, seen=False)
         ],
         unseen_count=sum(record.features is None for record in records),
         settings={key: "" if value is None else value for key, value in sorted(settings.items())},

@@ -64,7 +64,7 @@ class Fetcher:
             retry=retry_if_exception_type(Transient),
             wait=_seconds_before_retry,
             # Waiting past the deadline would only turn the reason into a time-out.
-            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= remaining(clock),
+            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= _remaining(clock),
             reraise=True,
         )
 
@@ -104,7 +104,7 @@ class Fetcher:
         The clock stands still until then: a host with many images must not time out on its own queue.
         """
         turn = self._turns.setdefault(host, asyncio.Semaphore(self._per_host))
-        left = remaining(clock)
+        left = _remaining(clock)
         clock.reschedule(None)
         async with turn:
             stopping.check()  # there may be more in the queue than the time that is left is enough for
@@ -122,7 +122,7 @@ class Fetcher:
             try:
                 return await self._body(response)
             except BaseException:
-                abandon(response)
+                _abandon(response)
                 raise
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -145,13 +145,13 @@ async def open_fetcher(settings: DataPrepSettings) -> AsyncIterator[Fetcher]:
         yield Fetcher(internet, settings)
 
 
-def abandon(response: aiohttp.ClientResponse) -> None:
+def _abandon(response: aiohttp.ClientResponse) -> None:
     """Drops a connection at once. Closed under TLS, it waits for a goodbye, which a host that drips never says."""
     if response.connection is not None and response.connection.transport is not None:
         response.connection.transport.abort()
 
 
-def remaining(clock: asyncio.Timeout) -> float:
+def _remaining(clock: asyncio.Timeout) -> float:
     """Seconds until the clock, which is running, will have run down."""
     return (clock.when() or 0.0) - asyncio.get_running_loop().time()
 

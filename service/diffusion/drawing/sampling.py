@@ -17,7 +17,7 @@ from service.diffusion.models import loading, locate_model
 from service.diffusion.sd15.components import load_vae
 from service.diffusion.sd15.lora_files import WEIGHTS_NAME
 from service.exits import BadData
-from service.logs import progress
+from service.logs import progress_bar
 from service.settings.common import ModelSettings
 
 log = structlog.get_logger(__name__)
@@ -98,7 +98,7 @@ def draw_pictures(
         log.info("pictures kept", what=what, kept=len(kept), of=len(requests))
     numbers = range(len(requests))
     batches = [numbers[i : i + drawing.batch_size] for i in range(0, len(requests), drawing.batch_size)]
-    for batch in progress(stopping.interruptible(batches), what, len(batches)):
+    for batch in progress_bar(stopping.interruptible(batches), what, len(batches)):
         known = kept.pictures(batch)
         if known is None:
             known = draw_batch(pipeline, [requests[number] for number in batch], drawing)

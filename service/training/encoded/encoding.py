@@ -21,7 +21,7 @@ from service.diffusion.images import CaptionedImage, image_size, load_pixels
 from service.diffusion.sd15.latents import encode_pixels
 from service.diffusion.sd15.prompts import encode_prompt, tokenize_prompt
 from service.exits import BadData
-from service.logs import progress
+from service.logs import progress_bar
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.training.encoded.row_cache import Row, RowCache
@@ -122,7 +122,7 @@ def cache_latents(cache: RowCache, viewed: Sequence[Viewed], vae: AutoencoderKL,
 
     def compute(keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
         vae.to(agreement.accelerator.device)
-        for key in progress(keys, "encoding images", len(keys)):
+        for key in progress_bar(keys, "encoding images", len(keys)):
             # One by one: in a batch the latents would depend, in the last bit, on what else is missing.
             pixels = pixels_of(by_key[key])
             mean, deviation = encode_pixels(vae, pixels[None], [by_key[key].image.name])
@@ -149,7 +149,7 @@ def cache_prompts(
 
     def compute(keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
         text_encoder.to(agreement.accelerator.device)
-        for key in progress(keys, "encoding captions", len(keys)):
+        for key in progress_bar(keys, "encoding captions", len(keys)):
             yield (
                 key,
                 {"condition": encode_prompt(text_encoder, tokenize_prompt(tokenizer, [by_key[key]]))[0].float().cpu()},

@@ -5,8 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dataset.candidates import Candidate, Features, Reason, Record
+from service.dataset.candidates import Candidate, Reason, Record
 from service.dataset.selection import Criteria, by_turns, host_of, look_alike_groups, plan, select, shard_of
+from tests.unit.dataset.records import features_of
 
 ALL = 0xFFFFFFFFFFFFFFFF
 HALF = 0xFFFFFFFF00000000
@@ -14,12 +15,12 @@ HALF = 0xFFFFFFFF00000000
 
 def record(rank: int, sha256: str = "", look: int = 0, side: int = 64, relevance: float | None = None) -> Record:
     """A good image; `look` is both of its perceptual hashes."""
-    features = Features(sha256 or f"{rank:064x}", side, side, side, side, look, look, 0, relevance=relevance)
+    features = features_of(sha256 or f"{rank:064x}", (side, side), look=look, relevance=relevance)
     return Record(Candidate(rank, f"{rank}.png"), features=features)
 
 
 def criteria(**values: object) -> Criteria:
-    return Criteria(100, "drop", 4, 0)._replace(**values)
+    return Criteria(limit=100, near_duplicates="drop", near_distance=4, min_relevance=0)._replace(**values)
 
 
 def outcome(records: list[Record]) -> dict[int, Reason | None]:
