@@ -12,6 +12,7 @@ import structlog
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.keys import content_key
+from service.artifacts.notes import PublishedNote
 from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Features, Reason, Record
@@ -49,8 +50,8 @@ class Preparation:
     def published(self) -> str | None:
         """The path of the data set that was made of this with these very settings, if it is still there."""
         try:
-            path = str(json.loads(self._store.get(self._published))["dataset"])
-        except (NotFound, ValueError, KeyError, TypeError):
+            path = PublishedNote.from_bytes(self._store.get(self._published), self._published).dataset
+        except (NotFound, BadData):
             return None
         return path if exists(self._store, path) else None
 
@@ -160,7 +161,7 @@ class Preparation:
     def finish(self, dataset: str) -> None:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
-        self._store.put(self._published, _lines([{"dataset": dataset}]))
+        self._store.put(self._published, PublishedNote(dataset=dataset).to_bytes())
         for part in ("shards", "outcomes", "thumbnails", "images"):
             for_each(self._clear, self._keys_of(part), f"clearing {part}")
 

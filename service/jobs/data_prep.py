@@ -8,8 +8,7 @@ import structlog
 from PIL import Image
 
 from service import stopping
-from service.artifacts import layout
-from service.artifacts.publishing import publish_version
+from service.artifacts.kinds.dataset import REPORT, write
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
@@ -27,8 +26,6 @@ from service.settings.data_prep import DataPrepSettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
-
-REPORT = "report/index.html"
 
 log = structlog.get_logger(__name__)
 
@@ -126,14 +123,8 @@ def _finalize(
             # Where the images lie is left out: the same ones from another folder are the same data set.
             settings={name: value for name, value in recipe(settings).items() if name not in ("folder", "urls")},
         )
-        artifact = publish_version(
-            store,
-            dataset,
-            kind="dataset",
-            prefix=layout.DatasetVersions(settings.name).path,
-            parents=parents,
-            settings=recipe(settings),
-            stop_check=stopping.check,
+        artifact = write(
+            store, dataset, name=settings.name, parents=parents, recipe=recipe(settings), stop_check=stopping.check
         )
     preparation.finish(artifact.path)
     return artifact.path

@@ -6,10 +6,11 @@ from pathlib import Path
 import structlog
 
 from service import stopping
+from service.artifacts.kinds.images import GRID
 from service.artifacts.publishing import fetch
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import PAGE_NAME, evaluate, read_decision
-from service.jobs.infer import GRID_NAME, infer
+from service.jobs.infer import infer
 from service.jobs.train import train
 from service.settings.data_prep import DataPrepSettings
 from service.settings.demo import DEMO_VARIABLES, DemoSettings
@@ -41,7 +42,7 @@ def demo(settings: DemoSettings) -> str:
         "demo finished",
         decision=decision.outcome,
         reason=decision.reason,
-        picture=place(store.uri, images, GRID_NAME),
+        picture=place(store.uri, images, GRID),
         page=place(store.uri, evaluation, PAGE_NAME),
     )
     return evaluation

@@ -11,7 +11,10 @@ from PIL import Image
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.keys import content_key
-from service.artifacts.publishing import exists, fetch, publish, read_manifest
+from service.artifacts.kinds.dataset import read as read_dataset
+from service.artifacts.kinds.lora import read as read_lora
+from service.artifacts.kinds.lora import read_curves
+from service.artifacts.publishing import exists, fetch, publish
 from service.artifacts.runs import Run
 from service.diffusion.clip import clip_scores
 from service.diffusion.drawing.grid import comparison_grid
@@ -49,7 +52,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     """
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     lora_path = settings.lora or run.lora_path
-    lora = read_manifest(run.store, lora_path)
+    lora = read_lora(run.store, lora_path)
     recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
     path = layout.Evaluation(run.run_id, content_key(recipe)).path
     under_way = layout.Drawing(run.run_id, content_key(recipe)).path
@@ -67,11 +70,10 @@ def measure_and_publish(
     run: Run, settings: EvaluateSettings, lora_path: str, path: str, under_way: str, recipe: dict[str, object]
 ) -> None:
     """Publishes the evaluation at `path`; `under_way` is where its pictures are kept until then."""
-    lora = read_manifest(run.store, lora_path)
-    dataset_path = lora.parents[0]
-    dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
+    lora = read_lora(run.store, lora_path)
+    dataset = fetch(run.store, lora.dataset, settings.work_dir, stopping.check)
     lora_folder = fetch(run.store, lora_path, settings.work_dir)
-    style = str(read_manifest(run.store, dataset_path).settings.get("style", ""))
+    style = read_dataset(run.store, lora.dataset).style
 
     held_out_images = read_split(dataset, "validation")
     prompts = list(dict.fromkeys(image.caption for image in held_out_images))[: settings.max_prompts]
@@ -79,11 +81,11 @@ def measure_and_publish(
     drawing = Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size)
 
     pipeline = open_pipeline(settings)
-    base_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
+    base_losses = losses_of(pipeline, held_out_images, lora.resolution)
     base_kept, lora_kept = (KeptPictures(run.store, f"{under_way}/{model}") for model in ("base", "lora"))
     base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", base_kept)
     put_on_lora(pipeline, lora_folder)
-    lora_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
+    lora_losses = losses_of(pipeline, held_out_images, lora.resolution)
     styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
 
     network = StyleFeatures().to(pipeline.device)
@@ -115,7 +117,7 @@ def measure_and_publish(
         counts=Counts(len(prompts), settings.variations, len(held_out_images)),
         prompts=prompts,
         lora=lora_path,
-        dataset=dataset_path,
+        dataset=lora.dataset,
         settings=dict(recipe),
     )
     with scratch_folder(settings.work_dir) as folder:
@@ -123,7 +125,7 @@ def measure_and_publish(
         grid = comparison_grid(prompts, by_prompt(base, rows), by_prompt(styled, rows))
         loss, held_out_loss = read_curves(lora_folder)
         write_report(folder, evaluation, grid, loss, held_out_loss)
-        publish(run.store, folder, kind="evaluation", path=path, parents=[lora_path, dataset_path], settings=recipe)
+        publish(run.store, folder, kind="evaluation", path=path, parents=[lora_path, lora.dataset], settings=recipe)
 
 
 def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], resolution: int) -> list[float]:
@@ -140,17 +142,6 @@ def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], r
 def as_large_as(images: list[CaptionedImage], size: tuple[int, int]) -> list[Image.Image]:
     """The held-out images at the size of the drawn ones: else the resizing itself would read as a difference of style."""
     return [open_image(image).resize(size, Image.Resampling.LANCZOS) for image in images]
-
-
-def read_curves(lora_folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """Training and held-out loss by step, as `train` left them beside the LoRA; empty for a LoRA from elsewhere."""
-    metrics = lora_folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-
-    def curve(name: str) -> list[tuple[int, float]]:
-        return [(line["step"], line[name]) for line in lines if name in line]
-
-    return curve("loss"), curve("held_out_loss")
 
 
 def read_decision(folder: Path) -> Decision:

@@ -11,7 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from service.artifacts import layout
 from service.artifacts.keys import content_key
-from service.artifacts.publishing import exists, fetch, publish, read_manifest
+from service.artifacts.kinds import images
+from service.artifacts.kinds.lora import read as read_lora
+from service.artifacts.publishing import exists, fetch
 from service.artifacts.runs import Run
 from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.drawing.kept_pictures import KeptPictures, clear
@@ -30,14 +32,12 @@ from service.storage.scratch import scratch_folder
 
 log = structlog.get_logger(__name__)
 
-GRID_NAME = "grid.png"
-
 
 def infer(settings: InferSettings) -> str:
     """Draws the prompts with base and LoRA at the same seeds and publishes them. Returns the path of the images."""
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     lora_path = settings.lora or run.lora_path
-    lora = read_manifest(run.store, lora_path)
+    lora = read_lora(run.store, lora_path)
     recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
     images_path = layout.Images(run.run_id, content_key(recipe)).path
     under_way = layout.Drawing(run.run_id, content_key(recipe)).path
@@ -58,13 +58,13 @@ def infer(settings: InferSettings) -> str:
     styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
 
     with scratch_folder(settings.work_dir) as folder:
-        write_images(folder / "base", base, requests, recipe | {"lora": None, "lora_version": None})
-        write_images(folder / "lora", styled, requests, recipe)
+        write_images(folder / images.BASE, base, requests, recipe | {"lora": None, "lora_version": None})
+        write_images(folder / images.LORA, styled, requests, recipe)
         rows = settings.variations
-        comparison_grid(settings.prompts, by_prompt(base, rows), by_prompt(styled, rows)).save(folder / GRID_NAME)
-        publish(run.store, folder, kind="images", path=images_path, parents=[lora_path], settings=recipe)
+        comparison_grid(settings.prompts, by_prompt(base, rows), by_prompt(styled, rows)).save(folder / images.GRID)
+        images.write(run.store, folder, path=images_path, lora=lora_path, recipe=recipe)
     clear(run.store, under_way)
-    log.info("images published", images=images_path, grid=f"{images_path}/{GRID_NAME}", count=len(base) + len(styled))
+    log.info("images published", images=images_path, grid=f"{images_path}/{images.GRID}", count=len(base) + len(styled))
     return images_path
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from service import stopping
 from service.artifacts import layout
+from service.artifacts.notes import Status
 from service.artifacts.publishing import list_artifacts
 from service.artifacts.retention import Deletion, Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
@@ -75,11 +76,10 @@ def protected(run: Run, champions: Set[str]) -> set[int]:
     if run.lora_path in champions:
         return steps_of(list_artifacts(run.store, layout.Checkpoints(run.run_id).path))
     try:
-        status = json.loads(run.store.get(layout.StatusNote(run.run_id).path))
-        told = [status.get("bestStep"), status.get("step")]
-    except (NotFound, ValueError, AttributeError):
+        status = Status.read(run.store, run.run_id)
+    except (NotFound, BadData):
         return set()  # a run of which nothing is known: its newest ones stay in any case
-    return {step for step in told if isinstance(step, int)}
+    return {status.step} if status.best_step is None else {status.best_step, status.step}
 
 
 def steps_of(paths: Iterable[str]) -> set[int]:

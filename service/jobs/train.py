@@ -1,6 +1,5 @@
 """`sdlora train`: a data set in, checkpoints and a LoRA out."""
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,8 +14,9 @@ from accelerate.utils import InitProcessGroupKwargs
 from diffusers import DDPMScheduler
 
 from service import stopping
-from service.artifacts import layout
-from service.artifacts.publishing import exists, fetch, publish, read_manifest
+from service.artifacts.kinds import lora
+from service.artifacts.notes import Complete, Config
+from service.artifacts.publishing import exists, fetch
 from service.artifacts.runs import Run
 from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage, read_split
@@ -35,7 +35,7 @@ from service.training.callbacks import OnTheWay, committing
 from service.training.checkpoints import agreed_newest, check_identity, identity
 from service.training.curves import draw_curves
 from service.training.encoded.loading import encode_dataset
-from service.training.model_card import CARD_NAME, training_facts, write_card
+from service.training.model_card import training_facts, write_card
 from service.training.pictures import sample_prompts
 from service.training.processes.coordinator import Coordinator
 from service.training.processes.launcher import (
@@ -55,9 +55,6 @@ from service.training.trainer import Trainer
 from service.training.uploads import Uploads
 
 log = structlog.get_logger(__name__)
-
-METRICS_NAME = "metrics.jsonl"
-CURVES_NAME = "curves.png"
 
 
 def train(settings: TrainSettings) -> str:
@@ -98,7 +95,7 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
         if accelerator.is_main_process:
             step = checkpoint.step if checkpoint else 0
             status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
-            run.note(layout.ConfigNote(run.run_id), settings.public())
+            Config.of(settings.public()).write(run.store, run.run_id)
             running.enter_context(status)
 
         with coordinator.independently() as stop_check:
@@ -170,9 +167,7 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
         folder = on_the_way.folder / "lora"
         write_lora(folder, result, on_the_way, images, stop_check)
         try:
-            artifact = publish(
-                run.store, folder, kind="lora", path=run.lora_path, parents=[dataset_path], settings=recipe
-            )
+            artifact = lora.write(run.store, folder, run_id=run.run_id, dataset=dataset_path, recipe=recipe)
         except BadConfiguration:
             # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
             if not is_complete(run, recipe):
@@ -181,7 +176,7 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
             return
         ratio = round(ratio_of(result, progress.measurements[0]), 4)
         facts = {"lora": artifact.path, "steps": progress.step, "of_step": result.step, "held_out_ratio": ratio}
-        run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
+        Complete(**facts, version=artifact.manifest.version).write(run.store, run.run_id)
         log.info("LoRA published", **facts)
 
     on_the_way.coordinator.run_on_main(publish_it)
@@ -196,13 +191,12 @@ def write_lora(
     plain, progress = trainer.plain, trainer.progress
     facts = training_facts(recipe, len(images), result.step, trainer.noise.config["prediction_type"])
     save_lora(folder, plain.unet, plain.text_encoder, facts)
-    with (folder / METRICS_NAME).open("w") as lines:
-        lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
-    draw_curves(progress, folder / CURVES_NAME)
+    lora.write_metrics(progress.lines(), folder)
+    draw_curves(progress, folder / lora.CURVES)
     if on_the_way.shown:
         on_the_way.draw(folder, stop_check)
     write_card(
-        folder / CARD_NAME,
+        folder / lora.CARD,
         name=on_the_way.run.run_id,
         recipe=recipe,
         images=len(images),
@@ -226,7 +220,7 @@ def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
     if not exists(run.store, run.lora_path):
         return False
-    check_identity(read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
+    check_identity(lora.read(run.store, run.lora_path).recipe, recipe, run.lora_path)
     return True
 
 

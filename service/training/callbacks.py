@@ -11,7 +11,9 @@ import structlog
 
 from service import stopping
 from service.artifacts import layout
-from service.artifacts.publishing import exists, publish
+from service.artifacts.kinds import samples
+from service.artifacts.kinds.lora import SAMPLES
+from service.artifacts.publishing import exists
 from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
 from service.exits import ServiceError
@@ -28,7 +30,6 @@ from service.training.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
-SAMPLES_NAME = "samples.png"
 SHORT = 0.75
 """Share of the grace time from which a stop is said to be short of it."""
 
@@ -65,7 +66,7 @@ class OnTheWay:
             if self.shown and not exists(self.run.store, path):
                 local = self.folder / f"samples-{step}"
                 self.draw(local, between)
-                publish(self.run.store, local, kind="samples", path=path, settings=self.recipe)
+                samples.write(self.run.store, local, run_id=self.run.run_id, step=step, recipe=self.recipe)
                 shutil.rmtree(local)
 
         self.status.enter("drawing")
@@ -82,7 +83,7 @@ class OnTheWay:
         trainer = self.trainer
         with trainer.accelerator.autocast():
             grid = sample_grid(trainer.plain, trainer.noise, self.prompts, self.shown, trainer.settings, between)
-        grid.save(folder / SAMPLES_NAME)
+        grid.save(folder / SAMPLES)
 
     def wait_for_uploads(self) -> None:
         """Until the newest checkpoint is committed; raises why it cannot be."""

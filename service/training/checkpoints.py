@@ -1,7 +1,6 @@
 """Checkpoints of a run: committed whole under a name of their own, found again, verified."""
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from service.artifacts import layout
-from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
+from service.artifacts.kinds import checkpoint
+from service.artifacts.publishing import fetch, list_artifacts
 from service.artifacts.runs import Run
 from service.exits import BadConfiguration, BadData
 from service.settings.train import TrainSettings
@@ -52,8 +52,7 @@ class Checkpoint:
 
 def commit(run: Run, folder: Path, step: int, settings: Mapping[str, Any]) -> str:
     """Publishes the checkpoint in `folder`; returns its path, which no other has: two writers never touch one file."""
-    path = layout.Checkpoint(run.run_id, step, uuid.uuid4().hex[:12]).path
-    publish(run.store, folder, kind="checkpoint", path=path, settings=settings)
+    path = checkpoint.write(run.store, folder, run_id=run.run_id, step=step, recipe=settings)
     log.info("checkpoint committed", step=step, path=path)
     return path
 
@@ -75,16 +74,14 @@ def agreed_newest(run: Run, settings: Mapping[str, Any], work_dir: Path, acceler
     broadcast_object_list(chosen)
     if accelerator.is_main_process or not chosen[0]:
         return found
-    return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), step_of(chosen[0]))
+    return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), checkpoint.step_of(chosen[0]))
 
 
 def newest(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint | None:
-    checkpoints = layout.Checkpoints(run.run_id).path
-    candidates = newest_first(list_artifacts(run.store, checkpoints))
     damaged = []
-    for path in candidates:
+    for path in checkpoint.newest_first(list_artifacts(run.store, layout.Checkpoints(run.run_id).path)):
         try:
-            manifest = read_manifest(run.store, path)
+            made_with = checkpoint.read(run.store, path).recipe
             folder = fetch(run.store, path, work_dir)
         except BadData as error:
             log.warning("checkpoint set aside", path=path, reason=str(error))
@@ -92,20 +89,8 @@ def newest(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint 
             continue
         except NotFound:
             continue  # deleted since the listing
-        check_identity(manifest.settings, settings, path)
-        return Checkpoint(path, folder, step_of(path))
+        check_identity(made_with, settings, path)
+        return Checkpoint(path, folder, checkpoint.step_of(path))
     if damaged:
-        raise BadData(f"none of the {len(damaged)} checkpoints of {checkpoints} is intact; see the warnings")
+        raise BadData(f"none of the {len(damaged)} checkpoints of run {run.run_id!r} is intact; see the warnings")
     return None
-
-
-def newest_first(paths: Sequence[str]) -> list[str]:
-    """Orders paths of checkpoints by step, the newest first; anything else is left out."""
-    steps = {path: place.step for path in paths if (place := layout.Checkpoint.parse(path))}
-    return sorted(steps, key=lambda path: (-steps[path], path))
-
-
-def step_of(path: str) -> int:
-    place = layout.Checkpoint.parse(path)
-    assert place is not None, path
-    return place.step

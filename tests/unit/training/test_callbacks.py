@@ -28,7 +28,7 @@ def test_the_newest_checkpoints_stay_and_that_of_the_best_step_and_every_so_many
     assert kept == {f"step-{step:08d}" for step in (3, 6, 10, 11)}
     found = newest(run, {"seed": 0}, tmp_path)
     assert found is not None
-    assert status.facts()["lastCheckpoint"] == {"step": 11, "path": found.path}
+    assert status.facts().last_checkpoint == LastCheckpoint(step=11, path=found.path)
 
 
 @pytest.mark.parametrize(("seconds", "level"), [(20.0, "info"), (89.0, "info"), (91.0, "warning")])

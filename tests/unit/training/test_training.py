@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from service.artifacts.kinds.checkpoint import newest_first
 from service.artifacts.runs import Run
 from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
 from service.diffusion.lora import add_lora, lora_parameters, lora_state
 from service.exits import BadConfiguration, Diverged, Stopped
 from service.storage.opening import open_store
 from service.training import trainer as trainer_module
-from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
+from service.training.checkpoints import check_identity, commit, identity, newest_valid
 from service.training.randomness import draw, global_batch
 from service.training.trainer import Trainer
 from tests.unit.diffusion.building import small_unet
