@@ -2,8 +2,9 @@
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
+from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
-from service.exits import BadConfiguration, BadData
+from service.exits import BadConfiguration, BadData, ServiceError
 from service.settings.train import TrainSettings
 from service.storage.interface import NotFound
+from service.training.progress import Progress, best
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +43,8 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], where: s
     """Raises BadConfiguration, naming the settings, when `where` was made with others than those of now."""
     different = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if different:
-        told = ", ".join(f"{name.upper()} ({found.get(name)} there, {wanted.get(name)} now)" for name in different)
-        raise BadConfiguration(f"{where} was made with other settings: {told}; choose another RUN_ID or set them back")
+        named = ", ".join(f"{name.upper()} ({found.get(name)} there, {wanted.get(name)} now)" for name in different)
+        raise BadConfiguration(f"{where} was made with other settings: {named}; choose another RUN_ID or set them back")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,29 @@ def commit(run: Run, folder: Path, step: int, settings: Mapping[str, Any]) -> st
     return path
 
 
+def committer(
+    run: Run,
+    recipe: Mapping[str, Any],
+    *,
+    progress: Progress,
+    settings: TrainSettings,
+    on_commit: Callable[[int, str], None],
+) -> Callable[[Path, int], None]:
+    """What becomes of a saved folder, in the thread of the uploads: a checkpoint, for which older ones may go."""
+
+    def commit_and_prune(folder: Path, step: int) -> None:
+        on_commit(step, commit(run, folder, step, recipe))
+        # The LoRA that is best so far is in every checkpoint; the one of its own step can also be trained on from.
+        protected = {best(progress.measurements).step, settings.max_steps}
+        try:
+            plan = plan_retention(run, Keep(settings.keep_last, settings.keep_every), protected, datetime.now(UTC))
+            carry_out(run.store, plan)
+        except ServiceError as error:
+            log.warning("old checkpoints not deleted; training goes on", reason=str(error))
+
+    return commit_and_prune
+
+
 def newest_valid(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Path | None:
     """The verified folder of the newest checkpoint, or None when the run has none.
 
@@ -71,7 +97,7 @@ def newest_valid(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Path 
     return found.folder if found else None
 
 
-def agreed_newest(run: Run, settings: Mapping[str, Any], work_dir: Path, accelerator: Accelerator) -> Checkpoint | None:
+def newest_on_all(run: Run, settings: Mapping[str, Any], work_dir: Path, accelerator: Accelerator) -> Checkpoint | None:
     """The newest valid checkpoint, the same for all processes: another attempt may commit one while they look."""
     found = newest(run, settings, work_dir) if accelerator.is_main_process else None
     chosen = [found.path if found else ""]
