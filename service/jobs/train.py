@@ -12,6 +12,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from diffusers import DDPMScheduler
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
 from service.diffusion.images import read_split
@@ -53,15 +54,15 @@ def train(settings: TrainSettings) -> str:
     dataset_path = settings.dataset or run.dataset()
     recipe = identity(settings, dataset_path)
     if is_complete(run, recipe):
-        log.info("already complete", lora=run.path("lora"))
-        return run.path("lora")
+        log.info("already complete", lora=run.lora_path)
+        return run.lora_path
     workers = planned_workers(settings, os.environ, gpu_count())
     if workers.needed and not is_worker(os.environ):
         run_workers(worker_main, settings, workers)
     else:
         with reporting_lost_peers():
             train_in_this_process(run, dataset_path, recipe, settings)
-    return run.path("lora")
+    return run.lora_path
 
 
 def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
@@ -85,7 +86,7 @@ def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], s
         if accelerator.is_main_process:
             step = checkpoint.step if checkpoint else 0
             status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
-            run.note("config.json", settings.public())
+            run.note(layout.ConfigNote(run.run_id), settings.public())
             running.enter_context(status)
 
         with coordinator.independently() as stop_check:

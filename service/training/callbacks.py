@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import exists, publish
 from service.artifacts.runs import Run
 from service.settings.train import TrainSettings
@@ -134,7 +135,7 @@ class Samples(Callback):
     def _publish(self, trainer: Trainer, stop_check: StopCheck) -> None:
         """Another attempt may have drawn them; on a GPU ours would differ in a pixel, and what is published stays."""
         step = trainer.progress.step
-        path = self._run.path(f"samples/step-{step:08d}")
+        path = layout.Samples(self._run.run_id, step).path
         if self._pictures.shown and not exists(self._run.store, path):
             folder = self._folder / f"samples-{step}"
             self._pictures.draw(trainer, folder, stop_check)

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 import torch
 
+from service.artifacts import layout
 from service.artifacts.publishing import exists, publish, read_manifest
 from service.artifacts.runs import Run
 from service.diffusion.held_out import HeldOut
@@ -33,9 +34,9 @@ CURVES_NAME = "curves.png"
 
 def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
-    if not exists(run.store, run.path("lora")):
+    if not exists(run.store, run.lora_path):
         return False
-    check_identity(read_manifest(run.store, run.path("lora")).settings, recipe, run.path("lora"))
+    check_identity(read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
     return True
 
 
@@ -65,13 +66,13 @@ class Result:
         self.write(folder, pictures, stop_check)
         try:
             artifact = publish(
-                run.store, folder, kind="lora", path=run.path("lora"), parents=[self.dataset_path], settings=self.recipe
+                run.store, folder, kind="lora", path=run.lora_path, parents=[self.dataset_path], settings=self.recipe
             )
         except BadConfiguration:
             # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
             if not is_complete(run, self.recipe):
                 raise
-            log.info("already complete", lora=run.path("lora"))
+            log.info("already complete", lora=run.lora_path)
             return
         facts = {
             "lora": artifact.path,
@@ -79,7 +80,7 @@ class Result:
             "of_step": self.measurement.step,
             "held_out_ratio": round(self.ratio, 4),
         }
-        run.note("COMPLETE.json", {**facts, "version": artifact.manifest.version})
+        run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
         log.info("LoRA published", **facts)
 
     def write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:

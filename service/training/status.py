@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import structlog
 
+from service.artifacts import layout
 from service.artifacts.runs import Run
 from service.exits import ServiceError, Stopped
 from service.settings.train import TrainSettings
@@ -121,7 +122,7 @@ class StatusReporter:
         self._written = known
         content = {**facts, "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
-            self._run.note("status.json", content)
+            self._run.note(layout.StatusNote(self._run.run_id), content)
         except ServiceError as error:
             if not self._failed:
                 log.warning("status not written; training goes on", reason=str(error))
