@@ -15,8 +15,8 @@ from service.dataset.sources.fetching import open_fetcher
 from service.dataset.sources.folders import BucketSource, FolderSource
 from service.dataset.sources.url_list import candidates_of, digest, read_list
 from service.exits import MissingInput
-from service.settings.common import MINIATURE
 from service.settings.data_prep import DataPrepSettings
+from service.settings.models import MINIATURE
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
 
