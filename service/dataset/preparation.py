@@ -22,7 +22,7 @@ from service.artifacts.keys import content_key
 from service.artifacts.publishing import read_manifest
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Features, Reason, Record
-from service.dataset.sources.opening import Source
+from service.dataset.sources.interface import Source
 from service.exits import BadData, MissingInput
 from service.settings.data_prep import DataPrepSettings
 from service.settings.identity import for_key, identity, same
@@ -62,7 +62,7 @@ class Preparation:
         try:
             content = self._store.get(key)
         except NotFound:
-            self._store.put_if_absent(key, lines(asdict(candidate) for candidate in source.candidates()))
+            self._store.put_if_absent(key, _lines(asdict(candidate) for candidate in source.candidates()))
             content = self._store.get(key)  # another process may have been faster
         self._list_digest = hashlib.sha256(content).hexdigest()
         return [Candidate(**json.loads(line)) for line in content.splitlines()]
@@ -81,7 +81,7 @@ class Preparation:
                 for line in self._store.get(key).splitlines():
                     entry = json.loads(line)
                     if entry["rank"] in by_rank:
-                        record = record_of(entry, by_rank[entry["rank"]])
+                        record = _record_of(entry, by_rank[entry["rank"]])
                         if record.features is None or self._picture(record) in pictures:
                             found[record.candidate.rank] = record
             except (ValueError, KeyError, TypeError) as error:
@@ -99,16 +99,16 @@ class Preparation:
 
     def keep_outcomes(self, records: Sequence[Record]) -> None:
         """Stores outcomes, which are final at once where no picture belongs to them."""
-        content = lines(map(entry_of, records))
+        content = _lines(map(_entry_of, records))
         name = f"{records[0].candidate.rank:08}-{hashlib.sha256(content).hexdigest()[:8]}"
         self._store.put(f"{self._path}/outcomes/{name}.jsonl", content)
 
     def finish_shard(self, index: int, count: int, records: Sequence[Record]) -> None:
         """Notes that a shard is done, with the outcomes of all its candidates."""
         head = {"candidates": self._list_digest}
-        self._store.put(self._shard(index, count), lines([head, *map(entry_of, records)]))
+        self._store.put(self._shard(index, count), _lines([head, *map(_entry_of, records)]))
 
-    def finished(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
+    def shard_records(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
         """The records of all shards, by rank.
 
         Raises MissingInput, naming them, when some of the `count` shards are not done, or were done with another list of
@@ -118,7 +118,7 @@ class Preparation:
         records: list[Record] = []
         missing = []
         for index in range(count):
-            found = self._finished_shard(index, count, by_rank)
+            found = self._shard_records_of(index, count, by_rank)
             if found is None:
                 missing.append(index)
             else:
@@ -130,13 +130,13 @@ class Preparation:
             )
         return sorted(records, key=lambda record: record.candidate.rank)
 
-    def _finished_shard(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
+    def _shard_records_of(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
         key = self._shard(index, count)
         try:
             head, *entries = [json.loads(line) for line in self._store.get(key).splitlines()]
             if head["candidates"] != self._list_digest:
                 return None
-            return [record_of(entry, by_rank[entry["rank"]]) for entry in entries]
+            return [_record_of(entry, by_rank[entry["rank"]]) for entry in entries]
         except NotFound:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -165,7 +165,7 @@ class Preparation:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
         key = content_key(for_key(DataPrepSettings, self._chosen))
-        self._store.put(f"{self._path}/published/{key}.json", lines([{"dataset": dataset}]))
+        self._store.put(f"{self._path}/published/{key}.json", _lines([{"dataset": dataset}]))
         for part in ("shards", "outcomes", "thumbnails", "images"):
             keys = [entry.key for entry in self._store.list(f"{self._path}/{part}/")]
             for_each(self._clear, keys, f"clearing {part}")
@@ -188,16 +188,16 @@ class Preparation:
         return f"{self._path}/shards/{index:05}-of-{count:05}.jsonl"
 
 
-def lines(entries: Iterable[dict[str, Any]]) -> bytes:
+def _lines(entries: Iterable[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode("utf-8", "surrogatepass")
 
 
-def entry_of(record: Record) -> dict[str, Any]:
+def _entry_of(record: Record) -> dict[str, Any]:
     features = asdict(record.features) if record.features else None
     return {"rank": record.candidate.rank, "reason": record.reason, "detail": record.detail, "features": features}
 
 
-def record_of(entry: dict[str, Any], candidate: Candidate) -> Record:
+def _record_of(entry: dict[str, Any], candidate: Candidate) -> Record:
     """The opposite of `entry_of`. Raises ValueError, KeyError or TypeError for an entry that is none."""
     reason = Reason(entry["reason"]) if entry["reason"] is not None else None
     features = Features(**entry["features"]) if entry["features"] else None

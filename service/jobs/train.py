@@ -28,6 +28,7 @@ from service.logs import configure_logs, guarded
 from service.settings.identity import check_identity, identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
+from service.storage.parallel import StopCheck
 from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
 from service.training.callbacks import OnTheWay, committing
@@ -36,9 +37,16 @@ from service.training.curves import draw_curves
 from service.training.encoded.loading import encode_dataset
 from service.training.model_card import CARD_NAME, training_facts, write_card
 from service.training.pictures import sample_prompts
-from service.training.processes.agreement import Agreement, StopCheck
-from service.training.processes.launcher import Line, exit_with, gpu_count, is_worker, planned_workers, run_workers
-from service.training.processes.peers import lost_peers_told
+from service.training.processes.coordinator import Coordinator
+from service.training.processes.launcher import (
+    SharedFlags,
+    exit_with,
+    gpu_count,
+    is_worker,
+    planned_workers,
+    run_workers,
+)
+from service.training.processes.peers import reporting_lost_peers
 from service.training.processes.watchdog import Watchdog
 from service.training.progress import Measurement, ratio_of
 from service.training.status import Status
@@ -62,20 +70,20 @@ def train(settings: TrainSettings) -> str:
         return run.path("lora")
     workers = planned_workers(settings, os.environ, gpu_count())
     if workers.needed and not is_worker(os.environ):
-        run_workers(work, settings, workers)
+        run_workers(worker_main, settings, workers)
     else:
-        with lost_peers_told():
+        with reporting_lost_peers():
             train_here(run, dataset_path, recipe, settings)
     return run.path("lora")
 
 
-def work(settings: TrainSettings, line: Line) -> None:
+def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     """What a worker process does: the same job, with a rank."""
     rank = int(os.environ["RANK"])
     configure_logs(settings.log_format, quiet=rank > 0, job="train", run_id=settings.run_id, rank=rank)
-    stopping.listen_to(line.stop_requested)
+    stopping.listen_to(flags.stop_requested)
     stopping.listen()
-    line.begin()
+    flags.set_started()
     exit_with(guarded(lambda: train(settings)))
 
 
@@ -84,7 +92,7 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
     accelerator = new_accelerator(settings)
     with ExitStack() as running:
         watchdog = running.enter_context(Watchdog(settings.stall_seconds))
-        agreement = Agreement(accelerator, settings.peer_timeout, watchdog.heard)
+        coordinator = Coordinator(accelerator, settings.peer_timeout, watchdog.heartbeat)
         checkpoint = agreed_newest(run, recipe, settings.work_dir, accelerator)
         status = Status(run, settings)
         if accelerator.is_main_process:
@@ -93,17 +101,17 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
             run.note("config.json", settings.public())
             running.enter_context(status)
 
-        with agreement.each_alone() as stop_check:
+        with coordinator.independently() as stop_check:
             dataset = fetch(run.store, dataset_path, settings.work_dir, stop_check)
         images, validation = (
             read_split(dataset, "train"),
             read_split(dataset, "validation")[: settings.validation_images],
         )
         shown = sample_prompts(settings, [image.caption for image in validation])
-        with agreement.each_alone():
+        with coordinator.independently():
             parts = load_components(settings)
         status.enter("encoding")
-        samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, agreement, settings)
+        samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, coordinator, settings)
         denoiser, scheduler = with_lora(parts, accelerator, settings)
         del parts  # the autoencoder and the text encoder have said all they have to say
 
@@ -117,7 +125,7 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
         uploads = running.enter_context(
             Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads)
         )
-        on_the_way = OnTheWay(run, folder, recipe, trainer, prompts, shown, agreement, uploads, status)
+        on_the_way = OnTheWay(run, folder, recipe, trainer, prompts, shown, coordinator, uploads, status)
         fit(trainer, on_the_way)
         status.enter("publishing")
         publish_lora(on_the_way, dataset_path, images)
@@ -176,7 +184,7 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
         run.note("COMPLETE.json", {**facts, "version": artifact.manifest.version})
         log.info("LoRA published", **facts)
 
-    on_the_way.agreement.led(publish_it)
+    on_the_way.coordinator.run_on_main(publish_it)
 
 
 def write_lora(
