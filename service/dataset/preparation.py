@@ -1,12 +1,4 @@
-"""What a data-prep that is under way has done so far, kept in the store: a killed one goes on, and shards find each other.
-
-runs/<run>/preparation/<key>/candidates.jsonl              the list that all shards work on
-                             outcomes/00000042-<id>.jsonl  what became of some candidates; final once its picture is there too
-                             images/<sha256>.png           the canonical images
-                             thumbnails/00000042.png       of decoded images that are left out
-                             shards/00001-of-00005.jsonl   all outcomes of a shard that is done
-                             published/<key>.json          the data set made of it
-"""
+"""What a data-prep that is under way has done so far, kept in the store: a killed one goes on, and shards find each other."""
 
 import hashlib
 import json
@@ -18,6 +10,7 @@ from typing import Any
 import structlog
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import read_manifest
 from service.artifacts.runs import Run
@@ -41,15 +34,15 @@ class Preparation:
         key = content_key(for_key(DataPrepSettings, collected))
         self._run = run
         self._store = run.store
-        self._path = run.path(f"preparation/{key}")
+        self._at = (run.run_id, key)
         self._chosen = {name: value for name, value in identity(settings).items() if name not in collected}
         self._list_digest = ""
 
     def published(self) -> str | None:
         """The path of the data set that was made of these candidates with these very settings, if it is still there."""
-        for entry in list(self._store.list(f"{self._path}/published/")):
+        for key in self._keys_of("published"):
             try:
-                path = str(json.loads(self._store.get(entry.key))["dataset"])
+                path = str(json.loads(self._store.get(key))["dataset"])
                 if same(DataPrepSettings, read_manifest(self._store, path).settings, self._chosen):
                     return path
             except (NotFound, BadData, ValueError, KeyError, TypeError):
@@ -58,7 +51,7 @@ class Preparation:
 
     def candidates(self, source: Source) -> list[Candidate]:
         """The source's candidates as they were when the first process of this preparation asked."""
-        key = f"{self._path}/candidates.jsonl"
+        key = layout.Candidates(*self._at).path
         try:
             content = self._store.get(key)
         except NotFound:
@@ -70,9 +63,7 @@ class Preparation:
     def outcomes(self, candidates: Sequence[Candidate]) -> list[Record]:
         """The records of those candidates whose outcome is final, by rank. One whose picture is missing counts as open."""
         by_rank = {candidate.rank: candidate for candidate in candidates}
-        pictures = {
-            entry.key for part in ("images", "thumbnails") for entry in self._store.list(f"{self._path}/{part}/")
-        }
+        pictures = {*self._keys_of("images"), *self._keys_of("thumbnails")}
         found: dict[int, Record] = {}
 
         def read(key: str) -> None:
@@ -87,7 +78,7 @@ class Preparation:
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("outcomes are read as none", key=key, error=str(error))
 
-        for_each(read, [entry.key for entry in self._store.list(f"{self._path}/outcomes/")], "resuming")
+        for_each(read, self._keys_of("outcomes"), "resuming")
         return [found[rank] for rank in sorted(found)]
 
     def keep_png(self, record: Record, png: bytes) -> None:
@@ -100,8 +91,8 @@ class Preparation:
     def keep_outcomes(self, records: Sequence[Record]) -> None:
         """Stores outcomes, which are final at once where no picture belongs to them."""
         content = _lines(map(_entry_of, records))
-        name = f"{records[0].candidate.rank:08}-{hashlib.sha256(content).hexdigest()[:8]}"
-        self._store.put(f"{self._path}/outcomes/{name}.jsonl", content)
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        self._store.put(layout.Outcomes(*self._at, records[0].candidate.rank, digest).path, content)
 
     def finish_shard(self, index: int, count: int, records: Sequence[Record]) -> None:
         """Notes that a shard is done, with the outcomes of all its candidates."""
@@ -165,27 +156,29 @@ class Preparation:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
         key = content_key(for_key(DataPrepSettings, self._chosen))
-        self._store.put(f"{self._path}/published/{key}.json", _lines([{"dataset": dataset}]))
+        self._store.put(layout.PublishedNote(*self._at, key).path, _lines([{"dataset": dataset}]))
         for part in ("shards", "outcomes", "thumbnails", "images"):
-            keys = [entry.key for entry in self._store.list(f"{self._path}/{part}/")]
-            for_each(self._clear, keys, f"clearing {part}")
+            for_each(self._clear, self._keys_of(part), f"clearing {part}")
 
     def _clear(self, key: str) -> None:
         stopping.check()  # the next start clears the rest
         self._store.delete(key)
+
+    def _keys_of(self, part: str) -> list[str]:
+        return [entry.key for entry in self._store.list(f"{layout.PreparationPart(*self._at, part).path}/")]
 
     def _picture(self, record: Record) -> str:
         """Where the picture of a decoded candidate is kept while it is only known by itself."""
         return self._image(record) if record.reason is None else self._thumbnail(record)
 
     def _thumbnail(self, record: Record) -> str:
-        return f"{self._path}/thumbnails/{record.candidate.rank:08}.png"
+        return layout.Thumbnail(*self._at, record.candidate.rank).path
 
     def _image(self, record: Record) -> str:
-        return f"{self._path}/images/{record.sha256}.png"
+        return layout.CanonicalImage(*self._at, record.sha256).path
 
     def _shard(self, index: int, count: int) -> str:
-        return f"{self._path}/shards/{index:05}-of-{count:05}.jsonl"
+        return layout.Shard(*self._at, index, count).path
 
 
 def _lines(entries: Iterable[dict[str, Any]]) -> bytes:

@@ -9,6 +9,7 @@ import structlog
 from PIL import Image
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import publish_version
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
@@ -131,7 +132,7 @@ def _finalize(
             store,
             dataset,
             kind="dataset",
-            prefix=f"datasets/{settings.name}",
+            prefix=layout.DatasetVersions(settings.name).path,
             parents=parents,
             settings=identity(settings),
             stop_check=stopping.check,

@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import fetch, find_made, publish, read_manifest
 from service.artifacts.runs import Run
@@ -48,11 +49,11 @@ def evaluate(settings: EvaluateSettings) -> str:
     Raises Rejected, after publishing, when EVALUATE_FAIL_UNLESS_PROMOTED is set and the decision is another.
     """
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora_path = settings.lora or run.path("lora")
+    lora_path = settings.lora or run.lora_path
     lora = read_manifest(run.store, lora_path)
     recipe = identity(settings, lora=lora_path, lora_version=lora.version)
     key = content_key(for_key(EvaluateSettings, recipe))
-    path, under_way = run.path(f"evaluation/{key}"), run.path(f"drawing/{key}")
+    path, under_way = layout.Evaluation(run.run_id, key).path, layout.Drawing(run.run_id, key).path
     made = find_made(run.store, path, lambda stored: same(EvaluateSettings, stored, recipe))
     if made is None:
         measure_and_publish(run, settings, lora_path, path, under_way, recipe)

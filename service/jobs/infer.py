@@ -9,6 +9,7 @@ import structlog
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import fetch, find_made, publish, read_manifest
 from service.artifacts.runs import Run
@@ -36,11 +37,11 @@ GRID_NAME = "grid.png"
 def infer(settings: InferSettings) -> str:
     """Draws the prompts with base and LoRA at the same seeds and publishes them. Returns the path of the images."""
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora_path = settings.lora or run.path("lora")
+    lora_path = settings.lora or run.lora_path
     lora = read_manifest(run.store, lora_path)
     recipe = identity(settings, lora=lora_path, lora_version=lora.version)
     key = content_key(for_key(InferSettings, recipe))
-    images_path, under_way = run.path(f"images/{key}"), run.path(f"drawing/{key}")
+    images_path, under_way = layout.Images(run.run_id, key).path, layout.Drawing(run.run_id, key).path
     made = find_made(run.store, images_path, lambda stored: same(InferSettings, stored, recipe))
     if made is not None:
         clear(run.store, under_way)

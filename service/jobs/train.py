@@ -15,6 +15,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from diffusers import DDPMScheduler
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
 from service.diffusion.held_out import HeldOut
@@ -66,15 +67,15 @@ def train(settings: TrainSettings) -> str:
     dataset_path = settings.dataset or run.dataset()
     recipe = identity(settings, dataset=dataset_path)
     if is_complete(run, recipe):
-        log.info("already complete", lora=run.path("lora"))
-        return run.path("lora")
+        log.info("already complete", lora=run.lora_path)
+        return run.lora_path
     workers = planned_workers(settings, os.environ, gpu_count())
     if workers.needed and not is_worker(os.environ):
         run_workers(worker_main, settings, workers)
     else:
         with reporting_lost_peers():
             train_here(run, dataset_path, recipe, settings)
-    return run.path("lora")
+    return run.lora_path
 
 
 def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
@@ -98,7 +99,7 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
         if accelerator.is_main_process:
             step = checkpoint.step if checkpoint else 0
             status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
-            run.note("config.json", settings.public())
+            run.note(layout.ConfigNote(run.run_id), settings.public())
             running.enter_context(status)
 
         with coordinator.independently() as stop_check:
@@ -171,17 +172,17 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
         write_lora(folder, result, on_the_way, images, stop_check)
         try:
             artifact = publish(
-                run.store, folder, kind="lora", path=run.path("lora"), parents=[dataset_path], settings=recipe
+                run.store, folder, kind="lora", path=run.lora_path, parents=[dataset_path], settings=recipe
             )
         except BadConfiguration:
             # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
             if not is_complete(run, recipe):
                 raise
-            log.info("already complete", lora=run.path("lora"))
+            log.info("already complete", lora=run.lora_path)
             return
         ratio = round(ratio_of(result, progress.measurements[0]), 4)
         facts = {"lora": artifact.path, "steps": progress.step, "of_step": result.step, "held_out_ratio": ratio}
-        run.note("COMPLETE.json", {**facts, "version": artifact.manifest.version})
+        run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
         log.info("LoRA published", **facts)
 
     on_the_way.coordinator.run_on_main(publish_it)
@@ -224,9 +225,9 @@ def one_input(denoiser: Denoiser, held_out: HeldOut, device: torch.device) -> tu
 
 def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
-    if not exists(run.store, run.path("lora")):
+    if not exists(run.store, run.lora_path):
         return False
-    check_identity(TrainSettings, read_manifest(run.store, run.path("lora")).settings, recipe, run.path("lora"))
+    check_identity(TrainSettings, read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
     return True
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import exists, publish
 from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
@@ -60,7 +61,7 @@ class OnTheWay:
         """Another attempt may have drawn them; on a GPU ours would differ in a pixel, and what is published stays."""
 
         def draw(between: StopCheck) -> None:
-            path = self.run.path(f"samples/step-{step:08d}")
+            path = layout.Samples(self.run.run_id, step).path
             if self.shown and not exists(self.run.store, path):
                 local = self.folder / f"samples-{step}"
                 self.draw(local, between)

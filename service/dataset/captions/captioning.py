@@ -11,6 +11,7 @@ import structlog
 from PIL import Image
 
 from service import stopping
+from service.artifacts import layout
 from service.dataset.candidates import Record
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
 from service.diffusion.models import loading, locate_model
@@ -140,7 +141,7 @@ class CaptionCache:
 
     def __init__(self, store: ObjectStore, captioner_key: str) -> None:
         self._store = store
-        self._path = f"cache/captions/{captioner_key}"
+        self._captioner = captioner_key
 
     def known(self, hashes: Collection[str]) -> dict[str, str]:
         """The texts of those of the images that have any. A damaged entry is as good as none."""
@@ -153,13 +154,14 @@ class CaptionCache:
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("cached captions are read as none", key=key, error=str(error))
 
-        for_each(read, sorted(entry.key for entry in self._store.list(f"{self._path}/")), "reading captions")
+        below = layout.CaptionsCache(self._captioner).path
+        for_each(read, sorted(entry.key for entry in self._store.list(f"{below}/")), "reading captions")
         return found
 
     def remember(self, texts: Mapping[str, str]) -> None:
         """Stores a batch as one object. Two writers of the same batch write the same bytes under the same key."""
         lines = "".join(json.dumps({"sha256": sha256, "text": text}) + "\n" for sha256, text in texts.items()).encode()
-        self._store.put(f"{self._path}/{hashlib.sha256(lines).hexdigest()[:32]}.jsonl", lines)
+        self._store.put(layout.Captions(self._captioner, hashlib.sha256(lines).hexdigest()[:32]).path, lines)
 
 
 def _shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:

@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
+from service.artifacts import layout
 from service.artifacts.manifest import sha256_of
 from service.diffusion.framing import Framing, bucket_of, square
 from service.diffusion.images import CaptionedImage, image_size, load_pixels
@@ -95,11 +96,11 @@ def short_hash(text: str) -> str:
 
 
 def latent_cache(store: ObjectStore, vae: AutoencoderKL, work_dir: Path) -> RowCache:
-    return RowCache(store, f"cache/latents/{fingerprint(vae)}", LATENT_COLUMNS, work_dir)
+    return RowCache(store, layout.LatentsCache(fingerprint(vae)).path, LATENT_COLUMNS, work_dir)
 
 
 def prompt_cache(store: ObjectStore, text_encoder: CLIPTextModel, work_dir: Path) -> RowCache:
-    return RowCache(store, f"cache/prompts/{fingerprint(text_encoder)}", CONDITION_COLUMNS, work_dir)
+    return RowCache(store, layout.PromptsCache(fingerprint(text_encoder)).path, CONDITION_COLUMNS, work_dir)
 
 
 def fingerprint(model: nn.Module) -> str:
