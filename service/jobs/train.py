@@ -20,12 +20,13 @@ from service.diffusion.lora import add_lora, assert_alive
 from service.diffusion.sd15.components import Components, load_components
 from service.diffusion.sd15.denoiser import Denoiser
 from service.logs import configure_logs, guarded
+from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
 from service.training.callbacks import Checkpoints, SamplePictures, Samples, StopOnRequest
-from service.training.checkpoints import committer, identity, newest_on_all
+from service.training.checkpoints import committer, newest_on_all
 from service.training.encoded.loading import encode_dataset
 from service.training.pictures import sample_prompts
 from service.training.processes.coordinator import Coordinator
@@ -52,7 +53,7 @@ def train(settings: TrainSettings) -> str:
     """Fine-tunes a LoRA on a published data set and publishes it. Returns the path of the LoRA below ARTIFACTS_URI."""
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     dataset_path = settings.dataset or run.dataset()
-    recipe = identity(settings, dataset_path)
+    recipe = identity(settings, dataset=dataset_path)
     if is_complete(run, recipe):
         log.info("already complete", lora=run.lora_path)
         return run.lora_path

@@ -18,9 +18,10 @@ from service.diffusion.lora import assert_effect
 from service.diffusion.sd15.denoiser import Denoiser
 from service.diffusion.sd15.lora_files import save_lora
 from service.exits import BadConfiguration
+from service.settings.identity import check_identity
+from service.settings.train import TrainSettings
 from service.storage.parallel import StopCheck
 from service.training.callbacks import SamplePictures
-from service.training.checkpoints import check_identity
 from service.training.curves import draw_curves
 from service.training.model_card import CARD_NAME, training_facts, write_card
 from service.training.progress import Measurement, ratio_of
@@ -36,7 +37,7 @@ def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
     if not exists(run.store, run.lora_path):
         return False
-    check_identity(read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
+    check_identity(TrainSettings, read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
     return True
 
 

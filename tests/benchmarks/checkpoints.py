@@ -21,10 +21,11 @@ from service.diffusion.lora import add_lora
 from service.diffusion.sd15.components import load_components
 from service.diffusion.sd15.denoiser import Denoiser
 from service.logs import configure_logs
+from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.callbacks import Checkpoints, StopOnRequest
-from service.training.checkpoints import committer, identity
+from service.training.checkpoints import committer
 from service.training.processes.coordinator import Coordinator
 from service.training.progress import Measurement
 from service.training.status import StatusReporter
@@ -80,7 +81,7 @@ def main(pairs: int) -> None:
         run = Run(open_store(f"s3://{server.new_bucket()}/team"), "r")
         trainer = new_trainer(settings)
         status = StatusReporter(run, settings)
-        recipe = identity(settings, "datasets/none/0")
+        recipe = identity(settings, dataset="datasets/none/0")
         commit = committer(run, recipe, progress=trainer.progress, settings=settings, on_commit=status.committed)
         plain, extra = [], []
         with Uploads(commit, settings.failed_uploads) as uploads:

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from service.artifacts.runs import Run
 from service.storage.opening import open_store
 from service.training.callbacks import report_grace
-from service.training.checkpoints import committer, newest
+from service.training.checkpoints import committer, newest_checkpoint
 from service.training.progress import Measurement, Progress
 from service.training.status import StatusReporter
 from tests.unit.training.building import settings_for
@@ -26,7 +26,7 @@ def test_the_newest_checkpoints_stay_and_that_of_the_best_step_and_every_so_many
         commit(tmp_path / "snapshot", step)
     kept = {path.parts[-3] for path in (tmp_path / "artifacts").rglob("MANIFEST.json")}
     assert kept == {f"step-{step:08d}" for step in (3, 6, 10, 11)}
-    found = newest(run, {"seed": 0}, tmp_path)
+    found = newest_checkpoint(run, {"seed": 0}, tmp_path)
     assert found is not None
     assert status.facts()["lastCheckpoint"] == {"step": 11, "path": found.path}
 

@@ -16,9 +16,11 @@ from service.artifacts.runs import Run
 from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
 from service.diffusion.lora import add_lora, lora_parameters, lora_state
 from service.exits import BadConfiguration, Diverged, Stopped
+from service.settings.identity import check_identity, identity
+from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training import measuring
-from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
+from service.training.checkpoints import commit, newest_checkpoint, newest_first
 from service.training.randomness import draw, global_batch
 from service.training.trainer import Callback, Trainer
 from tests.unit.diffusion.building import small_unet
@@ -234,22 +236,24 @@ def test_checkpoints_are_tried_from_the_newest_to_the_oldest(steps: list[int]) -
 
 
 def test_a_run_without_checkpoints_starts_at_the_beginning(tmp_path: Path) -> None:
-    assert newest_valid(Run(open_store(str(tmp_path)), "new"), {}, tmp_path) is None
+    assert newest_checkpoint(Run(open_store(str(tmp_path)), "new"), {}, tmp_path) is None
 
 
 def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(tmp_path: Path) -> None:
     run = Run(open_store(str(tmp_path / "artifacts")), "r")
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "file").write_bytes(b"x")
-    commit(run, tmp_path / "checkpoint", 5, identity(settings_for(), "datasets/a/1"))
-    wanted = identity(settings_for(learning_rate=1e-3), "datasets/a/1")
-    with pytest.raises(BadConfiguration, match=r"LEARNING_RATE \(0.01 there, 0.001 now\)"):
-        newest_valid(run, wanted, tmp_path)
+    commit(run, tmp_path / "checkpoint", 5, identity(settings_for(), dataset="datasets/a/1"))
+    wanted = identity(settings_for(learning_rate=1e-3), dataset="datasets/a/1")
+    with pytest.raises(BadConfiguration, match=r"TRAIN_LEARNING_RATE \(0.01 there, 0.001 now\)"):
+        newest_checkpoint(run, wanted, tmp_path)
 
 
 def test_where_things_are_kept_and_how_often_does_not_make_another_lora() -> None:
     here = settings_for(run_id="a", artifacts_uri="s3://b/c", checkpoint_every=7)
-    check_identity(identity(here, "datasets/a/1"), identity(settings_for(), "datasets/a/1"), "here")
+    check_identity(
+        TrainSettings, identity(here, dataset="datasets/a/1"), identity(settings_for(), dataset="datasets/a/1"), "here"
+    )
 
 
 def test_a_batch_that_processes_cannot_share_equally_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
