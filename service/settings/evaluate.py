@@ -23,10 +23,19 @@ class EvaluateSettings(ModelSettings):
     batch_size: int = Field(4, gt=0, description="Images drawn at once.")
     seed: int = Field(1000, ge=0, description="Seed of the first variation; the next ones count up.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the bootstrapped intervals.")
+    live_share: float = Field(
+        0.95, ge=0, le=1, description="Share of the pairs of images that the LoRA must visibly change, 0 to 1."
+    )
+    style_gain: float = Field(
+        0.0, description="The distance to the style must shrink by more than this, for certain: KID of base − LoRA."
+    )
     adherence_margin: float = Field(
         1.0,
         ge=0,
         description="Points of CLIPScore that the LoRA may lose against the base on the content of the prompts.",
+    )
+    held_out_gain: float = Field(
+        0.0, description="A LoRA is held when its gain in held-out loss, base − LoRA, is for certain below this."
     )
     fail_unless_promoted: bool = Field(
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."
