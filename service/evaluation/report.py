@@ -14,13 +14,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
 from service.artifacts.kinds import evaluation as kind
 from service.artifacts.kinds.evaluation import PAGE_FILE, Evaluation, Finding
+from service.templates import rendered
 
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 LARGEST_PNG = 4_000_000
 SMOOTHED_FROM = 40
 # Reads on a light and on a dark page; a picture cannot follow the page's colours.
@@ -56,15 +57,8 @@ def write_evaluation(
 
 
 def _page(evaluation: Evaluation, grid: Image.Image, losses: Curve, held_out: Curve) -> str:
-    # Captions come from the web: autoescape, or a caption could put a script into the page.
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("report.html.jinja").render(
+    return rendered(
+        TEMPLATE,
         evaluation=evaluation,
         confidence=f"{evaluation.confidence:.3g}",
         rows=[_row(finding) for finding in evaluation.findings],

@@ -63,7 +63,7 @@ class Finding(BaseModel):
     outcome: Outcome | None = Field(
         description="The decision that this criterion alone would give; null where it only informs, or by version 1."
     )
-    clause: str = Field(description="Why, with the figures, as a part of a sentence.")
+    clause: str = Field(description="Why, with the figures, as a part of a sentence; empty without an outcome.")
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,16 @@ def read(folder: Path) -> Evaluation:
     """The evaluation of a fetched folder, of any version so far; raises BadData for one that is none, or is newer."""
     try:
         content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
-        return Evaluation.model_validate(_upgraded(content) if content["schema_version"] == 1 else content)
+        if content["schema_version"] == 1:
+            content = _upgraded(content)
+        # As JSON again, for only there a figure may be the string "NaN".
+        return Evaluation.model_validate_json(json.dumps(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise BadData(f"{folder / JSON_FILE} is no evaluation that this version reads: {where}: {first['msg']}") from error
+        raise BadData(
+            f"{folder / JSON_FILE} is no evaluation that this version reads: {where}: {first['msg']}"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadData(f"{folder / JSON_FILE} is no evaluation that this version reads: {error}") from error
 

@@ -39,10 +39,10 @@ class Rule:
 class Criterion:
     """One measurement and what it says. To measure one thing more is to write one of these and name it in `gate.CRITERIA`.
 
-    measure: what models say of the pictures, as arrays by name; it is stored, and two criteria may share an array by its name.
+    measure: what models say of the sample, as arrays by name; they are stored, and criteria may share one by its name.
     figures: what follows from the stored arrays, without a model. threshold: by the settings; None only informs.
-    clauses: for each outcome that the rule can give, and for figures that are not finite (which reject), a part of a sentence in
-    which {base}, {lora}, {gain} and {threshold} are replaced.
+    clauses: for each outcome that the rule can give, and for figures that are not finite (which reject), a part of a
+    sentence in which {base}, {lora}, {gain} and {threshold} are replaced.
     """
 
     name: str
@@ -61,23 +61,22 @@ class Criterion:
 
     def finding(self, figures: Figures, threshold: float | None) -> Finding:
         """What the figures say when they are held against the threshold."""
-        outcome: Outcome | None = None
-        if threshold is not None:
-            outcome = self.rule.judge(figures, threshold) if figures.finite else "reject"
-        clause = self.clauses[(outcome or "promote") if figures.finite else "not finite"]
-        return Finding(
-            name=self.name,
-            title=self.title,
-            explanation=self.explanation,
-            unit=self.unit,
-            base=figures.base,
-            lora=figures.lora,
-            gain=figures.gain,
-            threshold=threshold,
-            needed="" if threshold is None else self.rule.needed.format(self._shown(threshold)),
-            outcome=outcome,
-            clause=clause.format(base=figures.base, lora=figures.lora, gain=figures.gain, threshold=threshold),
-        )
+        common = {
+            "name": self.name,
+            "title": self.title,
+            "explanation": self.explanation,
+            "unit": self.unit,
+            "base": figures.base,
+            "lora": figures.lora,
+            "gain": figures.gain,
+            "threshold": threshold,
+        }
+        if threshold is None:
+            return Finding(**common, needed="", outcome=None, clause="")
+        outcome: Outcome = self.rule.judge(figures, threshold) if figures.finite else "reject"
+        clause = self.clauses[outcome if figures.finite else "not finite"]
+        said = clause.format(base=figures.base, lora=figures.lora, gain=figures.gain, threshold=threshold)
+        return Finding(**common, needed=self.rule.needed.format(self._shown(threshold)), outcome=outcome, clause=said)
 
     def _shown(self, threshold: float) -> str:
         if self.unit == "share":
@@ -116,7 +115,7 @@ ABOVE = Rule("interval above {}", _above)
 """The whole interval lies above the threshold; wholly at or below it rejects."""
 
 NOT_BELOW = Rule("interval above {}", _not_below)
-"""The whole interval lies at or above the threshold; wholly below it rejects: for what may not get worse by more than a margin."""
+"""The whole interval lies at or above the threshold; wholly below it rejects: for what may be lost up to a margin."""
 
 NOT_CREDIBLY_BELOW = Rule("interval not wholly below {}", _not_credibly_below)
 """A veto only: holds where the whole interval lies below the threshold."""
