@@ -11,8 +11,8 @@ from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.sd15.components import load_vae
 from service.diffusion.sd15.denoiser import Denoiser
 from service.settings.train import TrainSettings
+from service.storage.parallel import StopCheck
 from service.training.encoded.loading import Prompts
-from service.training.processes.agreement import StopCheck
 
 
 def sample_prompts(settings: TrainSettings, captions: Sequence[str]) -> list[str]:

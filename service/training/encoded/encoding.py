@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
+from service.artifacts import layout
 from service.artifacts.manifest import sha256_of
 from service.diffusion.framing import Framing, bucket_of, square
 from service.diffusion.images import CaptionedImage, image_size, load_pixels
@@ -25,7 +26,7 @@ from service.logs import progress_bar
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.training.encoded.row_cache import Row, RowCache
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 
 CROP = 3
 """The stream of random numbers that places crops; 0 to 2 are those of the training itself."""
@@ -95,11 +96,11 @@ def short_hash(text: str) -> str:
 
 
 def latent_cache(store: ObjectStore, vae: AutoencoderKL, work_dir: Path) -> RowCache:
-    return RowCache(store, f"cache/latents/{fingerprint(vae)}", LATENT_COLUMNS, work_dir)
+    return RowCache(store, layout.LatentsCache(fingerprint(vae)).path, LATENT_COLUMNS, work_dir)
 
 
 def prompt_cache(store: ObjectStore, text_encoder: CLIPTextModel, work_dir: Path) -> RowCache:
-    return RowCache(store, f"cache/prompts/{fingerprint(text_encoder)}", CONDITION_COLUMNS, work_dir)
+    return RowCache(store, layout.PromptsCache(fingerprint(text_encoder)).path, CONDITION_COLUMNS, work_dir)
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -116,19 +117,19 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def cache_latents(cache: RowCache, viewed: Sequence[Viewed], vae: AutoencoderKL, agreement: Agreement) -> None:
+def cache_latents(cache: RowCache, viewed: Sequence[Viewed], vae: AutoencoderKL, coordinator: Coordinator) -> None:
     """Sees to it that `cache` holds the posterior of every view."""
     by_key = {v.key: v for v in viewed}
 
     def compute(keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
-        vae.to(agreement.accelerator.device)
+        vae.to(coordinator.accelerator.device)
         for key in progress_bar(keys, "encoding images", len(keys)):
             # One by one: in a batch the latents would depend, in the last bit, on what else is missing.
             pixels = pixels_of(by_key[key])
             mean, deviation = encode_pixels(vae, pixels[None], [by_key[key].image.name])
             yield key, {"mean": mean[0], "deviation": deviation[0]}
 
-    fill(cache, list(by_key), compute, agreement)
+    fill(cache, list(by_key), compute, coordinator)
 
 
 def pixels_of(viewed: Viewed) -> Tensor:
@@ -142,49 +143,49 @@ def cache_prompts(
     prompts: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     text_encoder: CLIPTextModel,
-    agreement: Agreement,
+    coordinator: Coordinator,
 ) -> None:
     """Sees to it that `cache` holds the states of every prompt."""
     by_key = {prompt_key(prompt): prompt for prompt in prompts}
 
     def compute(keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
-        text_encoder.to(agreement.accelerator.device)
+        text_encoder.to(coordinator.accelerator.device)
         for key in progress_bar(keys, "encoding captions", len(keys)):
             yield (
                 key,
                 {"condition": encode_prompt(text_encoder, tokenize_prompt(tokenizer, [by_key[key]]))[0].float().cpu()},
             )
 
-    fill(cache, list(by_key), compute, agreement)
+    fill(cache, list(by_key), compute, coordinator)
 
 
 def fill(
     cache: RowCache,
     keys: Sequence[str],
     compute: Callable[[Sequence[str]], Iterable[tuple[str, Row]]],
-    agreement: Agreement,
+    coordinator: Coordinator,
 ) -> None:
     """Computes the rows that are not there yet, each process its share; afterwards all of them can be read by all.
 
     Raises Stopped once any process is told to stop; the rows that were computed until then are kept.
     """
-    accelerator = agreement.accelerator
+    accelerator = coordinator.accelerator
     missing = [cache.open(keys)]
     # What one process sees as missing another may not, while a third run fills the same cache: the first one decides.
     broadcast_object_list(missing)
     mine = missing[0][accelerator.process_index :: accelerator.num_processes]
     rounds = math.ceil(len(missing[0]) / accelerator.num_processes)
-    cache.add(in_rounds(compute(mine), rounds, agreement))
+    cache.add(in_rounds(compute(mine), rounds, coordinator))
     accelerator.wait_for_everyone()
-    agreement.check()
+    coordinator.check()
     if lost := cache.open(keys):
         raise BadData(f"{len(lost)} rows of the cache cannot be read after they were written; start again")
 
 
-def in_rounds(rows: Iterable[tuple[str, Row]], rounds: int, agreement: Agreement) -> Iterator[tuple[str, Row]]:
+def in_rounds(rows: Iterable[tuple[str, Row]], rounds: int, coordinator: Coordinator) -> Iterator[tuple[str, Row]]:
     """Passes rows on, one a round, which all processes begin together; none any more once one of them is told to stop."""
     rows = iter(rows)
     for _ in range(rounds):
-        if agreement.told():
+        if coordinator.stop_requested():
             return
         yield from islice(rows, 1)

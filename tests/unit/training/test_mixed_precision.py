@@ -18,9 +18,9 @@ from service.diffusion.sd15.denoiser import Denoiser
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.encoded.loading import encode_dataset
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 from service.training.trainer import Trainer
-from tests.unit.training.test_training import Nothing
+from tests.unit.training.building import Nothing
 
 STEPS = 30
 
@@ -37,7 +37,7 @@ def trained(folder: Path, precision: str) -> Trainer:
         CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(miniature.SAMPLES.glob("*.png"))[:8]
     ]
     store = open_store(str(folder / "artifacts"))
-    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Agreement(accelerator), settings)
+    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Coordinator(accelerator), settings)
     torch.manual_seed(0)
     if precision == "bf16":
         parts.unet.to(dtype=torch.bfloat16)
