@@ -43,7 +43,7 @@ class Interval:
 class Finding(BaseModel):
     """What one criterion measured, and what it says by itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     name: str = Field(description="Which criterion, in one word by which programs find it: style, adherence, …")
     title: str = Field(description="The criterion for people, in a few words.")
