@@ -17,7 +17,7 @@ from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.kinds.evaluation import PAGE_FILE, Counts, Evaluation, read
 from service.artifacts.kinds.measurements import Measured, Measurements
-from service.artifacts.publishing import exists, fetch, publish, read_manifest
+from service.artifacts.publishing import fetch, find_made, publish, read_manifest
 from service.artifacts.runs import Run
 from service.diffusion.clip import clip_scores
 from service.diffusion.drawing.grid import comparison_grid
@@ -39,6 +39,7 @@ from service.evaluation.report import write_evaluation
 from service.evaluation.sample import Sample, Sides
 from service.exits import Rejected
 from service.settings.evaluate import EvaluateSettings
+from service.settings.identity import for_key, identity, same
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 
@@ -53,11 +54,13 @@ def evaluate(settings: EvaluateSettings) -> str:
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     lora_path = settings.lora or run.lora_path
     lora = read_manifest(run.store, lora_path)
-    recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
-    path = layout.Evaluation(run.run_id, content_key(recipe)).path
-    under_way = layout.Drawing(run.run_id, content_key(recipe)).path
-    if not exists(run.store, path):
+    recipe = identity(settings, lora=lora_path, lora_version=lora.version)
+    key = content_key(for_key(EvaluateSettings, recipe))
+    path, under_way = layout.Evaluation(run.run_id, key).path, layout.Drawing(run.run_id, key).path
+    made = find_made(run.store, path, lambda stored: same(EvaluateSettings, stored, recipe))
+    if made is None:
         measure_and_publish(run, settings, lora_path, path, under_way, recipe)
+    path = made or path
     clear(run.store, under_way)
     found = read(fetch(run.store, path, settings.work_dir))
     log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=f"{path}/{PAGE_FILE}")

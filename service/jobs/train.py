@@ -26,13 +26,14 @@ from service.diffusion.sd15.denoiser import Denoiser
 from service.diffusion.sd15.lora_files import save_lora
 from service.exits import BadConfiguration, Stopped
 from service.logs import configure_logs, guarded
+from service.settings.identity import check_identity, identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.storage.parallel import StopCheck
 from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
 from service.training.callbacks import OnTheWay, committing
-from service.training.checkpoints import agreed_newest, check_identity, identity
+from service.training.checkpoints import agreed_newest
 from service.training.curves import draw_curves
 from service.training.encoded.loading import encode_dataset
 from service.training.model_card import CARD_NAME, training_facts, write_card
@@ -64,7 +65,7 @@ def train(settings: TrainSettings) -> str:
     """Fine-tunes a LoRA on a published data set and publishes it. Returns the path of the LoRA below ARTIFACTS_URI."""
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     dataset_path = settings.dataset or run.dataset()
-    recipe = identity(settings, dataset_path)
+    recipe = identity(settings, dataset=dataset_path)
     if is_complete(run, recipe):
         log.info("already complete", lora=run.lora_path)
         return run.lora_path
@@ -226,7 +227,7 @@ def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
     if not exists(run.store, run.lora_path):
         return False
-    check_identity(read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
+    check_identity(TrainSettings, read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
     return True
 
 

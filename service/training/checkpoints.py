@@ -13,32 +13,12 @@ from accelerate.utils import broadcast_object_list
 from service.artifacts import layout
 from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
 from service.artifacts.runs import Run
-from service.exits import BadConfiguration, BadData
+from service.exits import BadData
+from service.settings.identity import check_identity
 from service.settings.train import TrainSettings
 from service.storage.interface import NotFound
 
 log = structlog.get_logger(__name__)
-
-# How often something is saved or shown, and on what it runs, does not change what is learned but in the order of sums:
-# an operator may turn it between two attempts.
-MAY_DIFFER = {
-    "checkpoint_every", "log_every", "sample_every", "tracker", "gradient_accumulation_steps", "gradient_checkpointing",
-    "compile", "cache_on_device", "processes", "nodes", "node_rank", "rendezvous", "peer_timeout", "keep_last", "keep_every",
-    "failed_uploads", "fruitless_attempts", "grace_seconds", "stall_seconds", "status_seconds",
-}  # fmt: skip
-
-
-def identity(settings: TrainSettings, dataset: str) -> dict[str, Any]:
-    """All that decides what the LoRA will be."""
-    return {**{name: value for name, value in settings.recipe().items() if name not in MAY_DIFFER}, "dataset": dataset}
-
-
-def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """Raises BadConfiguration, naming the settings, when `where` was made with others than those of now."""
-    different = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    if different:
-        told = ", ".join(f"{name.upper()} ({found.get(name)} there, {wanted.get(name)} now)" for name in different)
-        raise BadConfiguration(f"{where} was made with other settings: {told}; choose another RUN_ID or set them back")
 
 
 @dataclass(frozen=True)
@@ -92,7 +72,7 @@ def newest(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint 
             continue
         except NotFound:
             continue  # deleted since the listing
-        check_identity(manifest.settings, settings, path)
+        check_identity(TrainSettings, manifest.settings, settings, path)
         return Checkpoint(path, folder, step_of(path))
     if damaged:
         raise BadData(f"none of the {len(damaged)} checkpoints of {checkpoints} is intact; see the warnings")

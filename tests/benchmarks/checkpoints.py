@@ -21,10 +21,10 @@ from service.diffusion.lora import add_lora
 from service.diffusion.sd15.components import load_components
 from service.diffusion.sd15.denoiser import Denoiser
 from service.logs import configure_logs
+from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.callbacks import OnTheWay, committing
-from service.training.checkpoints import identity
 from service.training.encoded.loading import Prompts
 from service.training.processes.coordinator import Coordinator
 from service.training.progress import Measurement
@@ -79,7 +79,7 @@ def main(pairs: int) -> None:
         run = Run(open_store(f"s3://{server.new_bucket()}/team"), "r")
         trainer = new_trainer(settings)
         status = Status(run, settings)
-        recipe = identity(settings, "datasets/none/0")
+        recipe = identity(settings, dataset="datasets/none/0")
         plain, extra = [], []
         with Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads) as uploads:
             occasions = OnTheWay(

@@ -18,7 +18,7 @@ from service.diffusion.lora import add_lora, lora_parameters, lora_state
 from service.exits import BadConfiguration, Diverged, Stopped
 from service.storage.opening import open_store
 from service.training import trainer as trainer_module
-from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
+from service.training.checkpoints import commit, newest_first, newest_valid
 from service.training.randomness import draw, global_batch
 from service.training.trainer import Trainer
 from tests.unit.diffusion.building import small_unet
@@ -242,15 +242,17 @@ def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(tmp_path: P
     run = Run(open_store(str(tmp_path / "artifacts")), "r")
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "file").write_bytes(b"x")
-    commit(run, tmp_path / "checkpoint", 5, identity(settings_for(), "datasets/a/1"))
-    wanted = identity(settings_for(learning_rate=1e-3), "datasets/a/1")
-    with pytest.raises(BadConfiguration, match=r"LEARNING_RATE \(0.01 there, 0.001 now\)"):
+    commit(run, tmp_path / "checkpoint", 5, identity(settings_for(), dataset="datasets/a/1"))
+    wanted = identity(settings_for(learning_rate=1e-3), dataset="datasets/a/1")
+    with pytest.raises(BadConfiguration, match=r"TRAIN_LEARNING_RATE \(0.01 there, 0.001 now\)"):
         newest_valid(run, wanted, tmp_path)
 
 
 def test_where_things_are_kept_and_how_often_does_not_make_another_lora() -> None:
     here = settings_for(run_id="a", artifacts_uri="s3://b/c", checkpoint_every=7)
-    check_identity(identity(here, "datasets/a/1"), identity(settings_for(), "datasets/a/1"), "here")
+    check_identity(
+        TrainSettings, identity(here, dataset="datasets/a/1"), identity(settings_for(), dataset="datasets/a/1"), "here"
+    )
 
 
 def test_a_batch_that_processes_cannot_share_equally_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
