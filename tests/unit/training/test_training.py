@@ -16,6 +16,8 @@ from service.artifacts.runs import Run
 from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
 from service.diffusion.lora import add_lora, lora_parameters, lora_state
 from service.exits import BadConfiguration, Diverged, Stopped
+from service.settings.identity import check_identity, identity
+from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training import trainer as trainer_module
 from service.training.checkpoints import commit, newest_first, newest_valid
