@@ -18,18 +18,6 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     max_prompts: int = decides(
         32, stage="drawing", ge=2, description="At most this many held-out captions serve as prompts."
     )
-<<<<<<< HEAD
-    batch_size: int = Field(4, gt=0, description="Images drawn at once.")
-    seed: int = Field(1000, ge=0, description="Seed of the first variation; the next ones count up.")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the bootstrapped intervals.")
-    live_share: float = Field(
-        0.95, ge=0, le=1, description="Share of the pairs of images that the LoRA must visibly change, 0 to 1."
-    )
-    style_gain: float = Field(
-        0.0, description="The distance to the style must shrink by more than this, for certain: KID of base − LoRA."
-    )
-    adherence_margin: float = Field(
-=======
     variations: int = decides(3, stage="drawing", gt=0, description="Images a prompt, each with its own seed.")
     steps: int = decides(30, stage="drawing", gt=0, description="Denoising steps.")
     guidance: float = decides(7.5, stage="drawing", ge=0, description="Classifier-free guidance scale.")
@@ -45,20 +33,34 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     confidence: float = decides(
         0.95, stage="deciding", gt=0.5, lt=1, description="Confidence of the bootstrapped intervals."
     )
+    live_share: float = decides(
+        0.95,
+        stage="deciding",
+        before=0.95,
+        ge=0,
+        le=1,
+        description="Share of the pairs of images that the LoRA must visibly change, 0 to 1.",
+    )
+    style_gain: float = decides(
+        0.0,
+        stage="deciding",
+        before=0.0,
+        allow_inf_nan=False,
+        description="The distance to the style must shrink by more than this, for certain: KID, base − LoRA.",
+    )
     adherence_margin: float = decides(
->>>>>>> main
         1.0,
         stage="deciding",
         ge=0,
         description="Points of CLIPScore that the LoRA may lose against the base on the content of the prompts.",
     )
-<<<<<<< HEAD
-    held_out_gain: float = Field(
-        0.0, description="A LoRA is held when its gain in held-out loss, base − LoRA, is for certain below this."
+    held_out_gain: float = decides(
+        0.0,
+        stage="deciding",
+        before=0.0,
+        allow_inf_nan=False,
+        description="A LoRA is held when its gain in held-out loss, base − LoRA, is for certain below this.",
     )
-    fail_unless_promoted: bool = Field(
-=======
     fail_unless_promoted: bool = only_how(
->>>>>>> main
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."
     )
