@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME
-from service.settings.common import MINIATURE
+from service.settings.models import MINIATURE
 from service.templates import rendered
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")

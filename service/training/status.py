@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
 from types import TracebackType
@@ -9,6 +11,7 @@ from types import TracebackType
 import structlog
 
 from service.artifacts import notes
+from service.artifacts.notes import Phase
 from service.artifacts.runs import Run
 from service.exits import ServiceError, Stopped
 from service.settings.train import TrainSettings
@@ -16,14 +19,14 @@ from service.training.progress import Progress, best, ratio_of
 
 log = structlog.get_logger(__name__)
 
-LAST_WORD = 5.0
+FINAL_WRITE_TIMEOUT = 5.0
 """Seconds that the end of the training waits at most for its last status to be written."""
 
 
-class Status:
-    """Writes the status every few seconds, in a thread of its own, when there is something new to tell.
+class StatusReporter:
+    """Writes the status every few seconds, in a thread of its own, when there is something new.
 
-    So a store that is slow or gone costs the training nothing; it is told of once.
+    So a store that is slow or gone costs the training nothing; it is warned about once.
     """
 
     def __init__(self, run: Run, settings: TrainSettings) -> None:
@@ -32,14 +35,14 @@ class Status:
         self._run = run
         self._max_steps = settings.max_steps
         self._every = settings.status_seconds
-        self._phase: notes.Phase = "loading"
+        self._phase: Phase = "loading"
         self._checkpoint: notes.LastCheckpoint | None = None
-        self._since: tuple[float, int] | None = None
+        self._pace_start: tuple[float, int] | None = None
         self._written: notes.Status | None = None
         self._failed = False
         self._ended = threading.Event()
 
-    def __enter__(self) -> "Status":
+    def __enter__(self) -> "StatusReporter":
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="status", daemon=True)
         self._thread.start()
         return self
@@ -47,15 +50,23 @@ class Status:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self._phase = "complete" if kind is None else "stopped" if issubclass(kind, Stopped) else "failed"
         self._ended.set()
-        self._thread.join(LAST_WORD)
+        self._thread.join(FINAL_WRITE_TIMEOUT)
 
-    def enter(self, phase: notes.Phase) -> None:
+    def enter(self, phase: Phase) -> None:
         """What the training does from now on, in one word."""
         self._phase = phase
-        if phase == "training" and self._since is None:
-            self._since = (time.monotonic(), self.progress.step)
+        if phase == "training" and self._pace_start is None:
+            self._pace_start = (time.monotonic(), self.progress.step)
+
+    @contextmanager
+    def during(self, phase: Phase) -> Iterator[None]:
+        """Another phase for a while, within the one of now."""
+        self._phase, before = phase, self._phase
+        yield
+        self._phase = before
 
     def committed(self, step: int, path: str) -> None:
+        """The newest checkpoint in the store."""
         self._checkpoint = notes.LastCheckpoint(step=step, path=path)
 
     def facts(self) -> notes.Status:
@@ -84,9 +95,9 @@ class Status:
         """By the pace of this attempt; None before its first step."""
         if self._phase == "complete":
             return 0
-        if self._since is None or step <= self._since[1]:
+        if self._pace_start is None or step <= self._pace_start[1]:
             return None
-        began, first = self._since
+        began, first = self._pace_start
         return round((time.monotonic() - began) / (step - first) * (self._max_steps - step))
 
     def _work(self) -> None:
@@ -103,9 +114,8 @@ class Status:
         if known == self._written:
             return
         if self._written is None or facts.step != self._written.step:
-            remaining = facts.estimated_remaining_seconds
-            described = {"step": facts.step, "max_steps": self._max_steps, "eta_s": remaining, **facts.metrics}
-            log.info("heartbeat", phase=facts.phase, **described)
+            pace = {"step": facts.step, "max_steps": self._max_steps, "eta_s": facts.estimated_remaining_seconds}
+            log.info("heartbeat", phase=facts.phase, **pace, **facts.metrics)
         self._written = known
         now = datetime.now(UTC).replace(microsecond=0)
         try:

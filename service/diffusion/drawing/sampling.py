@@ -18,7 +18,7 @@ from service.diffusion.sd15.components import load_vae
 from service.diffusion.sd15.lora_files import WEIGHTS_NAME
 from service.exits import BadData
 from service.logs import progress_bar
-from service.settings.common import ModelSettings
+from service.settings.models import DiffusionSettings
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ def by_prompt(pictures: Sequence[Image.Image], variations: int) -> list[list[Ima
     return [list(pictures[i : i + variations]) for i in range(0, len(pictures), variations)]
 
 
-def open_pipeline(settings: ModelSettings) -> StableDiffusionPipeline:
+def open_pipeline(settings: DiffusionSettings) -> StableDiffusionPipeline:
     """The base model on the best device there is, in half precision on a GPU."""
     disable_progress_bar()  # ours are for the work that takes time
     files = locate_model(settings, "model_base")

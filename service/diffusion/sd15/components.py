@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
 
 from service.diffusion.models import loading, locate_model
-from service.settings.common import ModelSettings
+from service.settings.models import DiffusionSettings
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Components:
     scheduler: DDPMScheduler
 
 
-def load_components(settings: ModelSettings) -> Components:
+def load_components(settings: DiffusionSettings) -> Components:
     """Loads MODEL_BASE, with the autoencoder that MODEL_VAE names. Raises MissingInput, BadData or BadConfiguration."""
     base = locate_model(settings, "model_base")
     with loading(base):
@@ -37,7 +37,7 @@ def load_components(settings: ModelSettings) -> Components:
     return Components(tokenizer, text_encoder, vae, unet, scheduler)
 
 
-def load_vae(settings: ModelSettings) -> AutoencoderKL:
+def load_vae(settings: DiffusionSettings) -> AutoencoderKL:
     files = locate_model(settings, "model_vae")
     with loading(files):
         return AutoencoderKL.from_pretrained(files.name, dtype=torch.float32, **files.options)

@@ -156,7 +156,7 @@ def test_notes_of_before_are_read_and_those_of_a_newer_version_refused(name: str
     assert {key: dumped[key] for key in content} == {
         **content,
         **({"lastUpdatedTime": dumped["lastUpdatedTime"]} if name == "status.json" else {}),
-    }  # noqa: E501
+    }
     found.write(store, "again")
     assert model.read(store, "again") == found
     version = "schemaVersion" if name == "status.json" else "schema_version"
