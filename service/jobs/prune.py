@@ -66,7 +66,7 @@ def promoted(store: ObjectStore) -> set[str]:
 
 
 def protected(run: Run, champions: Set[str]) -> set[int]:
-    """Steps whose checkpoints stay: all of a run whose LoRA is in the registry, else the best and the last step of its status."""
+    """Steps whose checkpoints stay: all of a run whose LoRA is in the registry, else its best and its last step."""
     if run.lora_path in champions:
         return steps_of(list_artifacts(run.store, layout.Checkpoints(run.run_id).path))
     try:
