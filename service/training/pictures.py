@@ -50,11 +50,11 @@ def sample_grid(
     models = [model for model in (denoiser.unet, denoiser.text_encoder) if model is not None]
     training = denoiser.training
     denoiser.eval()
-    styled = [draw_sample(pipeline, denoiser, prompts, prompt, settings, stop_check) for prompt in shown]
+    styled = [_draw_sample(pipeline, denoiser, prompts, prompt, settings, stop_check) for prompt in shown]
     for model in models:
         model.disable_adapters()
     try:
-        base = [draw_sample(pipeline, denoiser, prompts, prompt, settings, stop_check) for prompt in shown]
+        base = [_draw_sample(pipeline, denoiser, prompts, prompt, settings, stop_check) for prompt in shown]
     finally:
         for model in models:
             model.enable_adapters()
@@ -62,7 +62,7 @@ def sample_grid(
     return comparison_grid(shown, [[picture] for picture in base], [[picture] for picture in styled])
 
 
-def draw_sample(
+def _draw_sample(
     pipeline: StableDiffusionPipeline,
     denoiser: Denoiser,
     prompts: Prompts,
