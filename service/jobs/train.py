@@ -12,17 +12,14 @@ import structlog
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from diffusers import DDPMScheduler
 
 from service import stopping
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
-from service.diffusion.held_out import HeldOut
+from service.diffusion.families import family_of
+from service.diffusion.family import Denoiser, Parts
 from service.diffusion.images import CaptionedImage, read_split
-from service.diffusion.lora import add_lora, assert_alive, assert_effect
-from service.diffusion.sd15.components import Components, load_components
-from service.diffusion.sd15.denoiser import Denoiser
-from service.diffusion.sd15.lora_files import save_lora
+from service.diffusion.lora import assert_alive, assert_effect
 from service.exits import BadConfiguration, Stopped
 from service.logs import configure_logs, guarded
 from service.settings.train import TrainSettings
@@ -100,13 +97,13 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
         )
         shown = sample_prompts(settings, [image.caption for image in validation])
         with agreement.each_alone():
-            parts = load_components(settings)
+            parts = family_of(settings).load(settings)
         status.enter("encoding")
         samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, agreement, settings)
-        denoiser, scheduler = with_lora(parts, accelerator, settings)
-        del parts  # the autoencoder and the text encoder have said all they have to say
+        denoiser, noise_scheduler = with_lora(parts, accelerator, settings), parts.noise_scheduler
+        del parts  # the frozen encoders have said all they have to say
 
-        trainer = Trainer(accelerator, denoiser, scheduler, samples, held_out, settings)
+        trainer = Trainer(accelerator, denoiser, noise_scheduler, samples, held_out, settings)
         status.progress = trainer.progress
         if checkpoint is not None:
             trainer.resume(checkpoint.folder)
@@ -126,15 +123,11 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
         publish_tracked(run, settings)
 
 
-def with_lora(parts: Components, accelerator: Accelerator, settings: TrainSettings) -> tuple[Denoiser, DDPMScheduler]:
-    """What is trained: the frozen U-Net in its precision, and the LoRA at its start."""
-    text_encoder = parts.text_encoder if settings.text_encoder else None
+def with_lora(parts: Parts, accelerator: Accelerator, settings: TrainSettings) -> Denoiser:
+    """What is trained: the frozen denoiser in its precision, and the LoRA at its start."""
     # The start of the LoRA is random too: from the seed alone, whatever ran before in this process.
     torch.manual_seed(settings.seed)
-    if accelerator.mixed_precision != "no":
-        parts.unet.to(dtype=precision(accelerator))
-    add_lora(parts.unet, settings, text_encoder)
-    return Denoiser(parts.unet, text_encoder), parts.scheduler
+    return parts.trainable(settings, precision(accelerator))
 
 
 def fit(trainer: Trainer, on_the_way: OnTheWay) -> None:
@@ -157,7 +150,8 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
 
     def publish_it(stop_check: StopCheck) -> None:
         with accelerator.autocast():
-            assert_effect(trainer.plain.unet, one_input(trainer.plain, trainer.held_out, accelerator.device))
+            noisy, condition = trainer.held_out.repeated(0, 1, accelerator.device)
+            assert_effect(trainer.unwrapped, noisy, torch.tensor([500], device=accelerator.device), condition)
         folder = on_the_way.folder / "lora"
         write_lora(folder, result, on_the_way, images, stop_check)
         try:
@@ -184,9 +178,9 @@ def write_lora(
     """The folder that is published: weights in two forms, model card, curves, pictures."""
     folder.mkdir()
     trainer, recipe = on_the_way.trainer, on_the_way.recipe
-    plain, progress = trainer.plain, trainer.progress
-    facts = training_facts(recipe, len(images), result.step, trainer.noise.config["prediction_type"])
-    save_lora(folder, plain.unet, plain.text_encoder, facts)
+    progress = trainer.progress
+    facts = training_facts(recipe, len(images), result.step, trainer.noise_scheduler.config["prediction_type"])
+    files = trainer.unwrapped.export(folder, facts)
     with (folder / METRICS_NAME).open("w") as lines:
         lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
     draw_curves(progress, folder / CURVES_NAME)
@@ -203,14 +197,8 @@ def write_lora(
         ratio=ratio_of(result, progress.measurements[0]),
         samples=on_the_way.shown,
         prompt=images[0].caption,
+        files=files,
     )
-
-
-def one_input(denoiser: Denoiser, held_out: HeldOut, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Something for the U-Net to predict: the first held-out image."""
-    condition = held_out.conditions[:1].to(device)
-    states = condition if denoiser.text_encoder is None else denoiser.text_encoder(condition)[0]
-    return held_out.latents[:1].to(device), torch.tensor([500], device=device), states
 
 
 def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
@@ -239,5 +227,5 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def precision(accelerator: Accelerator) -> torch.dtype:
-    """Precision of the frozen U-Net."""
+    """Precision of the frozen denoiser."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)

@@ -79,7 +79,9 @@ class OnTheWay:
         folder.mkdir(parents=True, exist_ok=True)
         trainer = self.trainer
         with trainer.accelerator.autocast():
-            grid = sample_grid(trainer.plain, trainer.noise, self.prompts, self.shown, trainer.settings, between)
+            grid = sample_grid(
+                trainer.unwrapped, trainer.noise_scheduler, self.prompts, self.shown, trainer.settings, between
+            )
         grid.save(folder / SAMPLES_NAME)
 
     def wait_for_uploads(self) -> None:

@@ -9,15 +9,14 @@ from typing import Any, Protocol
 import structlog
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from service.diffusion.family import Denoiser, NoiseScheduler
 from service.diffusion.held_out import HeldOut, held_out_losses
 from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lora_parameters, lora_state
-from service.diffusion.objective import denoising_loss, min_snr_weights
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.objective import denoising_loss
 from service.exits import BadConfiguration, Diverged, Stopped
 from service.logs import progress_bar
 from service.settings.train import TrainSettings
@@ -55,7 +54,7 @@ class Trainer:
         self,
         accelerator: Accelerator,
         denoiser: Denoiser,
-        scheduler: DDPMScheduler,
+        noise_scheduler: NoiseScheduler,
         samples: EncodedDataset,
         held_out: HeldOut,
         settings: TrainSettings,
@@ -67,8 +66,8 @@ class Trainer:
                 f" × TRAIN_GRADIENT_ACCUMULATION_STEPS={settings.gradient_accumulation_steps}"
             )
         self.accelerator = accelerator
-        self.plain = denoiser
-        self.noise = scheduler
+        self.unwrapped = denoiser
+        self.noise_scheduler = noise_scheduler
         self.samples = samples
         self.held_out = held_out
         self.settings = settings
@@ -79,9 +78,9 @@ class Trainer:
         if accelerator.mixed_precision != "no":
             keep_autocast_in_charge(denoiser)
         if settings.gradient_checkpointing:
-            denoiser.unet.enable_gradient_checkpointing()
+            denoiser.enable_gradient_checkpointing()
         if settings.compile:
-            denoiser.unet.compile()
+            denoiser.compile()
         optimizer = new_optimizer(self.parameters, settings, accelerator.device)
         self.schedule = new_schedule(optimizer, settings)
         self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
@@ -186,7 +185,7 @@ class Trainer:
                 step,
                 position,
                 self.samples.shapes[indices[0]],
-                self.noise.config["num_train_timesteps"],
+                self.noise_scheduler.config["num_train_timesteps"],
                 settings.random_flip,
                 settings.caption_dropout,
                 settings.crops,
@@ -197,14 +196,14 @@ class Trainer:
         with self.accelerator.autocast():
             losses = denoising_loss(
                 self.denoiser,
-                self.noise,
+                self.noise_scheduler,
                 self.samples.latents(indices, draws, device),
                 torch.stack([d.noise + settings.noise_offset * d.channel_noise for d in draws]).to(device),
                 timesteps,
                 self.samples.conditions(indices, draws, device),
             )
         if settings.min_snr_gamma is not None:
-            losses = losses * min_snr_weights(self.noise, timesteps, settings.min_snr_gamma)
+            losses = losses * self.noise_scheduler.min_snr_weights(timesteps, settings.min_snr_gamma)
         return losses
 
     def record(self, recent: list[Recent]) -> None:
@@ -242,7 +241,7 @@ class Trainer:
             losses = torch.zeros(())
             for place in range(math.ceil(len(self.held_out) / processes)):
                 only = mine[place : place + 1]
-                losses = losses + held_out_losses(self.plain, self.noise, self.held_out, device, only)
+                losses = losses + held_out_losses(self.unwrapped, self.noise_scheduler, self.held_out, device, only)
                 occasions.between()
             # Zeros are in the others' places, so the sum is exact, whatever the number of processes.
             losses = self.accelerator.reduce(losses.to(device), "sum").cpu()
@@ -270,14 +269,14 @@ class Trainer:
     def install_result(self) -> Measurement:
         """Leaves in the model the LoRA that is to be published; returns what was measured of it."""
         if self.settings.publish == "best":
-            load_lora_state(self.best_state, self.plain.unet, self.plain.text_encoder)
+            load_lora_state(self.best_state, self.unwrapped)
             return best(self.progress.measurements)
         if self.average is not None:
             self.average.copy_to(self.parameters)
         return self.progress.measurements[-1]
 
     def lora(self) -> dict[str, Tensor]:
-        return lora_state(self.plain.unet, self.plain.text_encoder)
+        return lora_state(self.unwrapped)
 
     def save(self, folder: Path) -> None:
         self.accelerator.save_state(str(folder))
@@ -298,5 +297,5 @@ class Trainer:
         weights.clear()
 
     def _load_lora(self, models: list[nn.Module], folder: str) -> None:
-        load_lora_state(load_file(Path(folder) / LORA_FILE), self.plain.unet, self.plain.text_encoder)
+        load_lora_state(load_file(Path(folder) / LORA_FILE), self.unwrapped)
         models.clear()

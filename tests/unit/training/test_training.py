@@ -14,8 +14,11 @@ from torch.nn import functional as F
 
 from service.artifacts.runs import Run
 from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
-from service.diffusion.lora import add_lora, lora_parameters, lora_state
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.lora import lora_parameters, lora_state
+from service.diffusion.sd15.denoiser import UNetDenoiser
+from service.diffusion.sd15.lora import add_lora
+from service.diffusion.sd15.noise import DDPMNoise
+from service.diffusion.sd15.prompts import STATES
 from service.exits import BadConfiguration, Diverged, Stopped
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
@@ -37,7 +40,7 @@ def encoded(count: int = 5) -> EncodedDataset:
 def plain_sample(data: EncodedDataset, index: int, d: Draw) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents and prompt states as the formulas have them."""
     row = data.latents_of[f"{index} mirrored" if d.flip else str(index)]
-    state = data.conditions_of[str(len(data) if d.drop_caption else index)]["condition"]
+    state = data.conditions_of[str(len(data) if d.drop_caption else index)][STATES]
     return row["mean"] + row["deviation"] * d.posterior_noise, state
 
 
@@ -67,8 +70,8 @@ def trainer_for(settings: TrainSettings) -> Trainer:
     unet = small_unet()
     torch.manual_seed(settings.seed)
     add_lora(unet, settings)
-    held_out = HeldOut(torch.ones(1, *SHAPE), torch.zeros(1, 5, 12))
-    return Trainer(Accelerator(cpu=True), Denoiser(unet), DDPMScheduler(), encoded(), held_out, settings)
+    held_out = HeldOut(torch.ones(1, *SHAPE), {STATES: torch.zeros(1, 5, 12)})
+    return Trainer(Accelerator(cpu=True), UNetDenoiser(unet), DDPMNoise(DDPMScheduler()), encoded(), held_out, settings)
 
 
 def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -108,7 +111,7 @@ def test_training_equals_a_plain_loop() -> None:
         for parameter in parameters:
             parameter.grad *= min(1.0, (settings.max_grad_norm / (norm + 1e-6)).item())
         optimizer.step()
-    for name, tensor in lora_state(unet).items():
+    for name, tensor in lora_state(UNetDenoiser(unet)).items():
         torch.testing.assert_close(trained_state(trainer)[name], tensor, rtol=1e-4, atol=1e-6)
 
 
@@ -167,7 +170,7 @@ def test_a_step_in_parts_is_the_same_step(options: dict[str, object]) -> None:
 
 def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
     plain, saving = trainer_for(settings_for()), trainer_for(settings_for(gradient_checkpointing=True))
-    assert any(getattr(module, "gradient_checkpointing", False) for module in saving.plain.modules())
+    assert any(getattr(module, "gradient_checkpointing", False) for module in saving.unwrapped.modules())
     plain.fit(Nothing())
     saving.fit(Nothing())
     assert distance(trained_state(saving), trained_state(plain)) < 1e-4
@@ -263,12 +266,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images() -> None:
 
 
 def test_the_held_out_loss_of_a_model_is_the_same_every_time_it_is_measured() -> None:
-    held_out = HeldOut(torch.randn(3, *SHAPE), torch.randn(3, 5, 12))
-    unet, scheduler, device = small_unet(), DDPMScheduler(), torch.device("cpu")
-    first = held_out_losses(unet, scheduler, held_out, device)
+    held_out = HeldOut(torch.randn(3, *SHAPE), {STATES: torch.randn(3, 5, 12)})
+    denoiser, scheduler, device = UNetDenoiser(small_unet()), DDPMNoise(DDPMScheduler()), torch.device("cpu")
+    first = held_out_losses(denoiser, scheduler, held_out, device)
     torch.manual_seed(99)
     assert first.shape == (3, len(TIMESTEPS))
-    assert torch.equal(first, held_out_losses(unet, scheduler, held_out, device))
+    assert torch.equal(first, held_out_losses(denoiser, scheduler, held_out, device))
 
 
 @given(st.lists(st.integers(0, 99_999_999), max_size=20))
@@ -325,7 +328,7 @@ class StoppingAt(Saving):
 def test_stopped_between_any_two_pieces_of_work_and_resumed_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     options = {"max_steps": 3, "checkpoint_every": 2, "validate_every": 2, "ema_decay": 0.9, "batch_size": 2}
     whole = trainer_for(settings_for(**options))
-    whole.held_out = HeldOut(torch.ones(2, *SHAPE), torch.zeros(2, 5, 12))
+    whole.held_out = HeldOut(torch.ones(2, *SHAPE), {STATES: torch.zeros(2, 5, 12)})
     whole.fit(Nothing())
     expected, measured = trained_state(whole), whole.progress.measurements
     pauses = 3 + 3 * 2  # after each step, and each held-out image of three measurements
