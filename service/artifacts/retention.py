@@ -23,6 +23,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from service.artifacts import layout
 from service.artifacts.manifest import MANIFEST_NAME, OF_WRITERS
 from service.artifacts.publishing import read_manifest
 from service.artifacts.runs import Run
@@ -35,14 +36,7 @@ log = structlog.get_logger(__name__)
 ORPHANED_AFTER = timedelta(hours=24)
 """Longer than any writer lets pass between two files of one artifact."""
 
-ARTIFACT = re.compile(
-    r"(datasets/[^/]+/[0-9a-f]{16}|cache/(?!captions/)[^/]+/[^/]+/[0-9a-f]{16}|models/.+?/[0-9a-f]{16,64}"
-    r"|runs/[^/]+/(?:lora|checkpoints/step-\d+/[^/]+|(?:samples|images|evaluation|tensorboard|drawing)/[^/]+))/"
-)
-"""Folders of the layout that hold an artifact and nothing else."""
-
 OF_A_WRITER = re.compile(rf"(.+?)/{OF_WRITERS.pattern}")
-CHECKPOINT = re.compile(r"/checkpoints/step-(\d+)/[^/]+/")
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def checkpoints_to_delete(steps: Sequence[int], keep_last: int, keep_every: int,
 
 def plan_retention(run: Run, keep: Keep, protected: Set[int], now: datetime) -> list[Deletion]:
     """What of the run's checkpoints may go. `protected`: steps that stay in any case, such as the best and the promoted."""
-    objects = list(run.store.list(f"{run.path('checkpoints')}/"))
+    objects = list(run.store.list(f"{layout.Checkpoints(run.run_id).path}/"))
     whole, damaged = _checkpoints(run.store, objects)
     doomed = set(checkpoints_to_delete(list(whole), keep.last, keep.every, protected))
     newest = max(whole, default=0)
@@ -154,10 +148,11 @@ def _checkpoints(
     whole: defaultdict[int, list[str]] = defaultdict(list)
     damaged: defaultdict[int, list[str]] = defaultdict(list)
     for key in sorted(sizes):
-        match = CHECKPOINT.search(key)
-        if match is None or key[match.end() :] != MANIFEST_NAME:
+        path, _, name = key.rpartition("/")
+        place = layout.Checkpoint.parse(path)
+        if place is None or name != MANIFEST_NAME:
             continue
-        path, step = key.removesuffix(f"/{MANIFEST_NAME}"), int(match[1])
+        step = place.step
         try:
             manifest = read_manifest(store, path)
         except NotFound:
@@ -188,9 +183,9 @@ def _left_behind(store: ObjectStore, objects: Sequence[StoredObject], before: da
     orphans: defaultdict[str, list[StoredObject]] = defaultdict(list)
     disputed = set()
     for entry in objects:
-        match = ARTIFACT.match(entry.key)
-        if match and not any(parent in published for parent in _parents(entry.key)):
-            orphans[match[1]].append(entry)
+        folder = layout.swept_folder(entry.key)
+        if folder and not any(parent in published for parent in _parents(entry.key)):
+            orphans[folder].append(entry)
         elif (match := OF_A_WRITER.match(entry.key)) and match[1] in published:
             disputed.add(match[1])
     plan = []

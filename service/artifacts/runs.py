@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from service.artifacts import layout
 from service.exits import BadData, MissingInput
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.keys import checked_key
@@ -15,19 +16,21 @@ class Run:
     def __init__(self, store: ObjectStore, run_id: str) -> None:
         self.store = store
         self.run_id = run_id
-        checked_key(self.path("dataset.json"))
+        self._dataset_note = layout.DatasetNote(run_id)
+        checked_key(self._dataset_note.path)
 
-    def path(self, name: str) -> str:
-        """Where the run keeps `name`, such as its `lora` or its `evaluation`."""
-        return f"runs/{self.run_id}/{name}"
+    @property
+    def lora_path(self) -> str:
+        """Where the run's LoRA is, once it is published."""
+        return layout.Lora(self.run_id).path
 
     def remember_dataset(self, dataset_path: str) -> None:
         """Notes which data set the later jobs of the run work with."""
-        self.note("dataset.json", {"dataset": checked_key(dataset_path)})
+        self.note(self._dataset_note, {"dataset": checked_key(dataset_path)})
 
     def dataset(self) -> str:
         """The path of the run's data set."""
-        key = self.path("dataset.json")
+        key = self._dataset_note.path
         try:
             note = json.loads(self.store.get(key))
             return checked_key(note["dataset"])
@@ -39,6 +42,6 @@ class Run:
         except (ValueError, KeyError, TypeError) as error:
             raise BadData(f"{self.store.uri}/{key} does not name a data set; run data-prep again") from error
 
-    def note(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Keeps facts under `name`, such as config.json, in place of what was there."""
-        self.store.put(self.path(name), (json.dumps(dict(facts), indent=2, ensure_ascii=False) + "\n").encode())
+    def note(self, place: layout.Place, facts: Mapping[str, Any]) -> None:
+        """Keeps facts at a place of the run, in place of what was there."""
+        self.store.put(place.path, (json.dumps(dict(facts), indent=2, ensure_ascii=False) + "\n").encode())

@@ -5,9 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
-from typing import NamedTuple
 
 import structlog
 
@@ -17,7 +16,7 @@ from service.dataset.images.decoding import quiet_decoders
 from service.dataset.images.screening import screen
 from service.dataset.preparation import Preparation
 from service.dataset.selection import by_turns
-from service.dataset.sources.opening import Read, Source
+from service.dataset.sources.interface import Read, Source
 from service.exits import Stopped
 from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
@@ -33,11 +32,11 @@ def collect(
     """The records of all `candidates`, by rank. What the preparation knows already is not read again."""
     known = preparation.outcomes(candidates)
     ranks = {record.candidate.rank for record in known}
-    open_ones = [candidate for candidate in candidates if candidate.rank not in ranks]
+    unknown = [candidate for candidate in candidates if candidate.rank not in ranks]
     if known:
-        log.info("goes on", done=len(known), open=len(open_ones))
+        log.info("goes on", done=len(known), open=len(unknown))
     with quiet_decoders():
-        found = asyncio.run(_collect(open_ones, source, preparation, settings))
+        found = asyncio.run(_collect(unknown, source, preparation, settings))
     return sorted([*known, *found], key=lambda record: record.candidate.rank)
 
 
@@ -49,14 +48,14 @@ async def _collect(
         ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store") as storing,
     ):
         async with source.reading() as read:
-            work = Work(read, Keeper(preparation, storing), settings, screening)
-            final, transient = await work.through(candidates, "collecting")
+            crew = _Crew(read, _Keeper(preparation, storing), settings, screening)
+            first = await crew.work_on(candidates, "collecting")
             # Again, when all else is done: a host that was down may have recovered.
-            mended, lost = await work.through([record.candidate for record in transient], "trying again")
-    return [*final, *mended, *lost]
+            second = await crew.work_on([record.candidate for record in first.transient], "trying again")
+    return [*first.final, *second.final, *second.transient]
 
 
-class Keeper:
+class _Keeper:
     """Stores outcomes, those that wait for the store together as one object."""
 
     def __init__(self, preparation: Preparation, threads: Executor) -> None:
@@ -77,31 +76,32 @@ class Keeper:
             await loop.run_in_executor(self._threads, self._preparation.keep_png, record, png)
 
 
-class Sorted(NamedTuple):
+@dataclass(frozen=True)
+class _Outcomes:
     """Records that are final, and those of failures that another attempt may not meet."""
 
-    final: list[Record]
-    transient: list[Record]
+    final: list[Record] = field(default_factory=list)
+    transient: list[Record] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is done to each candidate, and with which means. Pillow lets go of the interpreter, so threads are enough."""
+class _Crew:
+    """Workers side by side, each with one candidate. Pillow lets go of the interpreter, so threads are enough."""
 
     read: Read
-    keeper: Keeper
+    keeper: _Keeper
     settings: DataPrepSettings
     screening: Executor
 
-    async def through(self, candidates: Sequence[Candidate], what: str) -> Sorted:
+    async def work_on(self, candidates: Sequence[Candidate], what: str) -> _Outcomes:
         """Does all candidates, as many at once as the settings allow. The first failure of our own ends it.
 
-        Raises Stopped when the process was told to stop, once those that were under way are kept: it takes as long as one
-        fetch at most.
+        Raises Stopped when a stop was requested, once those that were under way are kept: it takes as long as one fetch at
+        most.
         """
-        done = Sorted([], [])
+        outcomes = _Outcomes()
         if not candidates:
-            return done
+            return outcomes
         queue = iter(by_turns(candidates))
         # One step for each candidate that is done, and one beyond the last for the final report.
         with closing(progress_bar(repeat(None), what, len(candidates))) as steps:
@@ -109,23 +109,23 @@ class Work:
             try:
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(min(self.settings.fetch_concurrency, len(candidates))):
-                        workers.create_task(self._worker(queue, done, lambda: next(steps)))
+                        workers.create_task(self._worker(queue, outcomes, lambda: next(steps)))
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
             stopping.check()
-        return done
+        return outcomes
 
-    async def _worker(self, queue: Iterable[Candidate], done: Sorted, step: Callable[[], None]) -> None:
+    async def _worker(self, queue: Iterable[Candidate], outcomes: _Outcomes, advance: Callable[[], None]) -> None:
         for candidate in queue:
             if stopping.requested():
                 return
             try:
-                done.final.append(await self._outcome(candidate))
+                outcomes.final.append(await self._outcome(candidate))
             except Stopped:
                 return
             except Transient as failure:
-                done.transient.append(Record(candidate, failure.reason, failure.detail))
-            step()
+                outcomes.transient.append(Record(candidate, failure.reason, failure.detail))
+            advance()
 
     async def _outcome(self, candidate: Candidate) -> Record:
         """The record of one candidate, once it is kept; raises Transient, of which nothing is kept."""

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DatasetRow:
     """An image of the data set: its split, its file inside the split's folder, its caption, and where it came from."""
 
     split: str
@@ -35,22 +35,23 @@ class Row:
 
 
 def write_dataset(
+    folder: Path,
     records: Sequence[Record],
+    *,
     captions: Mapping[str, str],
     validation: Collection[str],
     download: Callable[[Record, Path], None],
-    folder: Path,
-) -> list[Row]:
+) -> list[DatasetRow]:
     """Writes imagefolder and provenance into `folder` and gives the rows.
 
     `captions` is by sha256, `validation` holds the sha256 of the images to hold out, `download` writes the image of a
     record to a file.
     """
     accepted = [record for record in records if record.reason is None]
-    rows = [row_of(index, record, captions, validation) for index, record in enumerate(accepted)]
+    rows = [_row_of(index, record, captions, validation) for index, record in enumerate(accepted)]
     images = folder / IMAGEFOLDER
 
-    def gather(row: Row) -> None:
+    def gather(row: DatasetRow) -> None:
         stopping.check()
         download(row.record, images / row.split / row.file_name)
 
@@ -61,25 +62,25 @@ def write_dataset(
         for split in SPLITS:
             write_metadata([row for row in rows if row.split == split], images / split / "metadata.csv")
         (folder / PROVENANCE).parent.mkdir()
-        write_provenance(records, rows, folder / PROVENANCE)
+        _write_provenance(records, rows, folder / PROVENANCE)
     return rows
 
 
-def row_of(index: int, record: Record, captions: Mapping[str, str], validation: Collection[str]) -> Row:
+def _row_of(index: int, record: Record, captions: Mapping[str, str], validation: Collection[str]) -> DatasetRow:
     split = "validation" if record.sha256 in validation else "train"
     # Nothing of the origin's name: a name with the word "train" or "test" would make a split of its own when loaded.
-    return Row(split, f"{index:06}_{record.sha256[:12]}.png", captions[record.sha256], record)
+    return DatasetRow(split, f"{index:06}_{record.sha256[:12]}.png", captions[record.sha256], record)
 
 
-def write_provenance(records: Sequence[Record], rows: Sequence[Row], file: Path) -> None:
+def _write_provenance(records: Sequence[Record], rows: Sequence[DatasetRow], file: Path) -> None:
     """A line for every candidate, accepted or not, in the order in which the source gave them."""
     files = {row.record.candidate.rank: f"{row.split}/{row.file_name}" for row in rows}
     with file.open("w", encoding="utf-8") as sink:
         for record in records:
-            sink.write(json.dumps(provenance(record, files.get(record.candidate.rank))) + "\n")
+            sink.write(json.dumps(_provenance(record, files.get(record.candidate.rank))) + "\n")
 
 
-def provenance(record: Record, file_name: str | None) -> dict[str, object]:
+def _provenance(record: Record, file_name: str | None) -> dict[str, object]:
     """All that is known of a candidate, and its file below imagefolder when it was accepted."""
     candidate, features = record.candidate, record.features
     entry: dict[str, object] = {
@@ -109,14 +110,14 @@ def provenance(record: Record, file_name: str | None) -> dict[str, object]:
     return entry
 
 
-def write_metadata(rows: Sequence[Row], file: Path) -> None:
+def write_metadata(rows: Sequence[DatasetRow], file: Path) -> None:
     with file.open("w", encoding="utf-8", newline="") as sink:
         writer = csv.writer(sink, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((row.file_name, row.caption) for row in rows)
 
 
-def check_loads_back(folder: Path, rows: Sequence[Row], cache_dir: Path) -> None:
+def check_loads_back(folder: Path, rows: Sequence[DatasetRow], cache_dir: Path) -> None:
     """Loads the data set as its readers do and compares every pixel and caption; raises BadData for any difference.
 
     `datasets` drops images without a row, reads some captions as nothing, and finds a broken image only on decoding.
@@ -133,11 +134,11 @@ def check_loads_back(folder: Path, rows: Sequence[Row], cache_dir: Path) -> None
     if sorted(loaded) != sorted(SPLITS):
         raise BadData(f"the data set loads back with the splits {', '.join(sorted(loaded))}")
     for split in SPLITS:
-        compare(loaded[split], [row for row in rows if row.split == split], split)
+        _compare(loaded[split], [row for row in rows if row.split == split], split)
     log.info("data set loads back", **{split: len(loaded[split]) for split in SPLITS})
 
 
-def compare(loaded: datasets.Dataset, rows: Sequence[Row], split: str) -> None:
+def _compare(loaded: datasets.Dataset, rows: Sequence[DatasetRow], split: str) -> None:
     if len(loaded) != len(rows):
         raise BadData(f"{split} loads back with {len(loaded)} images instead of {len(rows)}")
     for index, row in enumerate(stopping.interruptible(rows)):

@@ -1,12 +1,4 @@
-"""What a data-prep that is under way has done so far, kept in the store: a killed one goes on, and shards find each other.
-
-runs/<run>/preparation/<key>/candidates.jsonl              the list that all shards work on
-                             outcomes/00000042-<id>.jsonl  what became of some candidates; final once its picture is there too
-                             images/<sha256>.png           the canonical images
-                             thumbnails/00000042.png       of decoded images that are left out
-                             shards/00001-of-00005.jsonl   all outcomes of a shard that is done
-                             published/<key>.json          the data set made of it
-"""
+"""What a data-prep that is under way has done so far, kept in the store: a killed one goes on, and shards find each other."""
 
 import hashlib
 import json
@@ -18,11 +10,12 @@ from typing import Any
 import structlog
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Features, Reason, Record
-from service.dataset.sources.opening import Source
+from service.dataset.sources.interface import Source
 from service.exits import BadData, MissingInput
 from service.settings.data_prep import DataPrepSettings
 from service.storage.interface import NotFound
@@ -49,8 +42,8 @@ class Preparation:
         key = content_key({name: values[name] for name in DECISIVE} | {"state": source.state()})
         self._run = run
         self._store = run.store
-        self._path = run.path(f"preparation/{key}")
-        self._published = f"{self._path}/published/{content_key(recipe(settings))}.json"
+        self._at = (run.run_id, key)
+        self._published = layout.PublishedNote(*self._at, content_key(recipe(settings))).path
         self._list_digest = ""
 
     def published(self) -> str | None:
@@ -63,11 +56,11 @@ class Preparation:
 
     def candidates(self, source: Source) -> list[Candidate]:
         """The source's candidates as they were when the first process of this preparation asked."""
-        key = f"{self._path}/candidates.jsonl"
+        key = layout.Candidates(*self._at).path
         try:
             content = self._store.get(key)
         except NotFound:
-            self._store.put_if_absent(key, lines(asdict(candidate) for candidate in source.candidates()))
+            self._store.put_if_absent(key, _lines(asdict(candidate) for candidate in source.candidates()))
             content = self._store.get(key)  # another process may have been faster
         self._list_digest = hashlib.sha256(content).hexdigest()
         return [Candidate(**json.loads(line)) for line in content.splitlines()]
@@ -75,9 +68,7 @@ class Preparation:
     def outcomes(self, candidates: Sequence[Candidate]) -> list[Record]:
         """The records of those candidates whose outcome is final, by rank. One whose picture is missing counts as open."""
         by_rank = {candidate.rank: candidate for candidate in candidates}
-        pictures = {
-            entry.key for part in ("images", "thumbnails") for entry in self._store.list(f"{self._path}/{part}/")
-        }
+        pictures = {*self._keys_of("images"), *self._keys_of("thumbnails")}
         found: dict[int, Record] = {}
 
         def read(key: str) -> None:
@@ -86,13 +77,13 @@ class Preparation:
                 for line in self._store.get(key).splitlines():
                     entry = json.loads(line)
                     if entry["rank"] in by_rank:
-                        record = record_of(entry, by_rank[entry["rank"]])
+                        record = _record_of(entry, by_rank[entry["rank"]])
                         if record.features is None or self._picture(record) in pictures:
                             found[record.candidate.rank] = record
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("outcomes are read as none", key=key, error=str(error))
 
-        for_each(read, [entry.key for entry in self._store.list(f"{self._path}/outcomes/")], "resuming")
+        for_each(read, self._keys_of("outcomes"), "resuming")
         return [found[rank] for rank in sorted(found)]
 
     def keep_png(self, record: Record, png: bytes) -> None:
@@ -104,16 +95,16 @@ class Preparation:
 
     def keep_outcomes(self, records: Sequence[Record]) -> None:
         """Stores outcomes, which are final at once where no picture belongs to them."""
-        content = lines(map(entry_of, records))
-        name = f"{records[0].candidate.rank:08}-{hashlib.sha256(content).hexdigest()[:8]}"
-        self._store.put(f"{self._path}/outcomes/{name}.jsonl", content)
+        content = _lines(map(_entry_of, records))
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        self._store.put(layout.Outcomes(*self._at, records[0].candidate.rank, digest).path, content)
 
     def finish_shard(self, index: int, count: int, records: Sequence[Record]) -> None:
         """Notes that a shard is done, with the outcomes of all its candidates."""
         head = {"candidates": self._list_digest}
-        self._store.put(self._shard(index, count), lines([head, *map(entry_of, records)]))
+        self._store.put(self._shard(index, count), _lines([head, *map(_entry_of, records)]))
 
-    def finished(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
+    def shard_records(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
         """The records of all shards, by rank.
 
         Raises MissingInput, naming them, when some of the `count` shards are not done, or were done with another list of
@@ -123,7 +114,7 @@ class Preparation:
         records: list[Record] = []
         missing = []
         for index in range(count):
-            found = self._finished_shard(index, count, by_rank)
+            found = self._shard_records_of(index, count, by_rank)
             if found is None:
                 missing.append(index)
             else:
@@ -135,13 +126,13 @@ class Preparation:
             )
         return sorted(records, key=lambda record: record.candidate.rank)
 
-    def _finished_shard(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
+    def _shard_records_of(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
         key = self._shard(index, count)
         try:
             head, *entries = [json.loads(line) for line in self._store.get(key).splitlines()]
             if head["candidates"] != self._list_digest:
                 return None
-            return [record_of(entry, by_rank[entry["rank"]]) for entry in entries]
+            return [_record_of(entry, by_rank[entry["rank"]]) for entry in entries]
         except NotFound:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -169,27 +160,29 @@ class Preparation:
     def finish(self, dataset: str) -> None:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
-        self._store.put(self._published, lines([{"dataset": dataset}]))
+        self._store.put(self._published, _lines([{"dataset": dataset}]))
         for part in ("shards", "outcomes", "thumbnails", "images"):
-            keys = [entry.key for entry in self._store.list(f"{self._path}/{part}/")]
-            for_each(self._clear, keys, f"clearing {part}")
+            for_each(self._clear, self._keys_of(part), f"clearing {part}")
 
     def _clear(self, key: str) -> None:
         stopping.check()  # the next start clears the rest
         self._store.delete(key)
+
+    def _keys_of(self, part: str) -> list[str]:
+        return [entry.key for entry in self._store.list(f"{layout.PreparationPart(*self._at, part).path}/")]
 
     def _picture(self, record: Record) -> str:
         """Where the picture of a decoded candidate is kept while it is only known by itself."""
         return self._image(record) if record.reason is None else self._thumbnail(record)
 
     def _thumbnail(self, record: Record) -> str:
-        return f"{self._path}/thumbnails/{record.candidate.rank:08}.png"
+        return layout.Thumbnail(*self._at, record.candidate.rank).path
 
     def _image(self, record: Record) -> str:
-        return f"{self._path}/images/{record.sha256}.png"
+        return layout.CanonicalImage(*self._at, record.sha256).path
 
     def _shard(self, index: int, count: int) -> str:
-        return f"{self._path}/shards/{index:05}-of-{count:05}.jsonl"
+        return layout.Shard(*self._at, index, count).path
 
 
 def recipe(settings: DataPrepSettings) -> dict[str, Any]:
@@ -197,16 +190,16 @@ def recipe(settings: DataPrepSettings) -> dict[str, Any]:
     return {name: value for name, value in settings.recipe().items() if name not in ONLY_HOW}
 
 
-def lines(entries: Iterable[dict[str, Any]]) -> bytes:
+def _lines(entries: Iterable[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode("utf-8", "surrogatepass")
 
 
-def entry_of(record: Record) -> dict[str, Any]:
+def _entry_of(record: Record) -> dict[str, Any]:
     features = asdict(record.features) if record.features else None
     return {"rank": record.candidate.rank, "reason": record.reason, "detail": record.detail, "features": features}
 
 
-def record_of(entry: dict[str, Any], candidate: Candidate) -> Record:
+def _record_of(entry: dict[str, Any], candidate: Candidate) -> Record:
     """The opposite of `entry_of`. Raises ValueError, KeyError or TypeError for an entry that is none."""
     reason = Reason(entry["reason"]) if entry["reason"] is not None else None
     features = Features(**entry["features"]) if entry["features"] else None

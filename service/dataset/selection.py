@@ -35,7 +35,7 @@ def plan(candidates: Sequence[Candidate], most: int) -> Plan:
     return Plan(looked_at, settled)
 
 
-def shard(candidates: Sequence[Candidate], index: int, count: int) -> list[Candidate]:
+def shard_of(candidates: Sequence[Candidate], index: int, count: int) -> list[Candidate]:
     """Every `count`-th candidate from the `index`-th: the `count` shards are disjoint, cover all, and differ by one at most."""
     return list(candidates[index::count])
 
@@ -75,14 +75,14 @@ def select(records: Sequence[Record], criteria: Criteria) -> list[Record]:
     stays (`drop`); then those beyond the limit. The order in which the records come does not matter.
     """
     chosen = sorted(records, key=lambda record: record.candidate.rank)
-    chosen = without_irrelevant(chosen, criteria.min_relevance)
-    chosen = without_equal(chosen)
+    chosen = _without_irrelevant(chosen, criteria.min_relevance)
+    chosen = _without_equal(chosen)
     if criteria.near_duplicates == "drop":
-        chosen = without_alike(chosen, criteria.near_distance)
-    return without_surplus(chosen, criteria.limit)
+        chosen = _without_alike(chosen, criteria.near_distance)
+    return _without_surplus(chosen, criteria.limit)
 
 
-def without_irrelevant(records: Sequence[Record], least: float) -> list[Record]:
+def _without_irrelevant(records: Sequence[Record], least: float) -> list[Record]:
     def judged(record: Record) -> Record:
         relevance = record.features.relevance if record.reason is None and record.features else None
         if relevance is None or relevance >= least:
@@ -92,7 +92,7 @@ def without_irrelevant(records: Sequence[Record], least: float) -> list[Record]:
     return [judged(record) for record in records]
 
 
-def without_equal(records: Sequence[Record]) -> list[Record]:
+def _without_equal(records: Sequence[Record]) -> list[Record]:
     first: dict[str, str] = {}
     judged = []
     for record in records:
@@ -104,10 +104,10 @@ def without_equal(records: Sequence[Record]) -> list[Record]:
     return judged
 
 
-def without_alike(records: Sequence[Record], distance: int) -> list[Record]:
+def _without_alike(records: Sequence[Record], distance: int) -> list[Record]:
     judged = {record.candidate.rank: record for record in records}
-    for alike in groups(records, distance):
-        kept = max(alike, key=lambda record: (pixels(record), -record.candidate.rank))
+    for alike in look_alike_groups(records, distance):
+        kept = max(alike, key=lambda record: (_pixels(record), -record.candidate.rank))
         for record in alike:
             if record is not kept:
                 duplicate = replace(record, reason=Reason.DUP_NEAR, kept=kept.candidate.origin)
@@ -115,13 +115,13 @@ def without_alike(records: Sequence[Record], distance: int) -> list[Record]:
     return list(judged.values())
 
 
-def pixels(record: Record) -> int:
+def _pixels(record: Record) -> int:
     """The number of pixels of the image as it came."""
     assert record.features is not None
     return record.features.source_width * record.features.source_height
 
 
-def without_surplus(records: Sequence[Record], limit: int) -> list[Record]:
+def _without_surplus(records: Sequence[Record], limit: int) -> list[Record]:
     judged, taken = [], 0
     for record in records:
         if record.reason is None:
@@ -132,7 +132,7 @@ def without_surplus(records: Sequence[Record], limit: int) -> list[Record]:
     return judged
 
 
-def groups(records: Sequence[Record], distance: int) -> list[list[Record]]:
+def look_alike_groups(records: Sequence[Record], distance: int) -> list[list[Record]]:
     """The good images, those that look alike together, each group and all of them in the order of the records."""
     good = [(record, record.features) for record in records if record.reason is None and record.features is not None]
     labels = near_duplicates([Look(one.phash, one.dhash, one.colour) for _, one in good], distance)

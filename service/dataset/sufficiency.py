@@ -22,7 +22,7 @@ def without_uncaptioned(records: Sequence[Record], captions: Collection[str]) ->
     ]
 
 
-def reasons(records: Sequence[Record]) -> Counter[str]:
+def _reasons(records: Sequence[Record]) -> Counter[str]:
     """How many candidates were left out for which reason."""
     return Counter(str(record.reason) for record in records if record.reason is not None)
 
@@ -34,7 +34,7 @@ def require_enough(records: Sequence[Record], settings: DataPrepSettings) -> Non
     good = sum(record.reason is None for record in records)
     if not records:
         raise BadData(f"{origin} holds no image")
-    counts = ", ".join(f"{count} {reason}" for reason, count in reasons(records).most_common()) or "none"
+    counts = ", ".join(f"{count} {reason}" for reason, count in _reasons(records).most_common()) or "none"
     if good == 0:
         raise BadData(f"{origin} holds no usable image among {len(records)} candidates; left out: {counts}")
     if good < settings.min_images:

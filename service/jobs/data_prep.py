@@ -8,17 +8,19 @@ import structlog
 from PIL import Image
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import publish_version
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
 from service.dataset.collecting import collect
 from service.dataset.imagefolder import check_loads_back, write_dataset
-from service.dataset.images.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.preparation import Preparation, recipe
-from service.dataset.report import write_report
-from service.dataset.selection import Criteria, groups, plan, select, shard
-from service.dataset.sources.opening import Source, open_source
+from service.dataset.report.contact_sheets import accepted_tiles, rejected_tiles
+from service.dataset.report.page import write_dataset_report
+from service.dataset.selection import Criteria, look_alike_groups, plan, select, shard_of
+from service.dataset.sources.interface import Source
+from service.dataset.sources.opening import open_source
 from service.dataset.splitting import held_out
 from service.dataset.sufficiency import require_enough, without_uncaptioned
 from service.settings.data_prep import DataPrepSettings
@@ -41,73 +43,78 @@ def data_prep(settings: DataPrepSettings) -> str | None:
     source = open_source(settings, store)
     preparation = Preparation(Run(store, settings.run_id), settings, source)
     if (path := preparation.published()) is not None:
-        return already(path, preparation)
+        return _already_prepared(path, preparation)
 
     candidates, settled = plan(preparation.candidates(source), settings.max_candidates)
     if settings.step in ("all", "shard"):
-        prepare_shard(candidates, source, preparation, settings, store)
+        _prepare_shard(candidates, source, preparation=preparation, settings=settings, store=store)
     if settings.step == "shard":
         return None
     try:
-        return finalize(candidates, settled, source, preparation, settings, store)
+        records = [*preparation.shard_records(candidates, settings.shards), *settled]
+        return _finalize(records, source.parents, preparation=preparation, settings=settings, store=store)
     except NotFound:
         # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
         if (path := preparation.published()) is not None:
-            return already(path, preparation)
+            return _already_prepared(path, preparation)
         raise
 
 
-def already(path: str, preparation: Preparation) -> str:
+def _already_prepared(path: str, preparation: Preparation) -> str:
     """The data set of an earlier start, which may have been killed before it was through with clearing away."""
     preparation.finish(path)
     log.info("already prepared", path=path)
     return path
 
 
-def prepare_shard(
+def _prepare_shard(
     candidates: Sequence[Candidate],
     source: Source,
+    *,
     preparation: Preparation,
     settings: DataPrepSettings,
     store: ObjectStore,
 ) -> None:
     """Collects this process's share of the candidates, and captions those that are likely to be needed."""
-    records = collect(shard(candidates, settings.shard, settings.shards), source, preparation, settings)
+    records = collect(shard_of(candidates, settings.shard, settings.shards), source, preparation, settings)
+
+    def image_of(record: Record) -> Image.Image:
+        return _image_of(record, preparation)
+
     if settings.min_relevance:
         from service.dataset.images.relevance import with_relevance  # torch takes seconds to import
 
-        records = with_relevance(records, lambda record: opened(preparation.image(record)), settings)
+        records = with_relevance(records, image_of, settings)
     if settings.shards > 1:
         # Into the cache of captions; what the merge wants besides, it captions itself.
         share = ceil(settings.limit / settings.shards)
-        wanted = select(records, criteria(settings)._replace(limit=share))
-        captions_for(wanted, lambda record: opened(preparation.image(record)), settings, store)
+        captions_for(select(records, _criteria(settings)._replace(limit=share)), image_of, settings, store)
     preparation.finish_shard(settings.shard, settings.shards, records)
     log.info("shard done", shard=settings.shard, of=settings.shards, candidates=len(records))
 
 
-def finalize(
-    candidates: Sequence[Candidate],
-    settled: Sequence[Record],
-    source: Source,
+def _finalize(
+    records: Sequence[Record],
+    parents: Sequence[str],
+    *,
     preparation: Preparation,
     settings: DataPrepSettings,
     store: ObjectStore,
 ) -> str:
-    """Merges the shards, drops duplicates across them, captions, splits, checks and publishes."""
-    records = select([*preparation.finished(candidates, settings.shards), *settled], criteria(settings))
+    """Drops duplicates across the shards, captions, splits, checks and publishes."""
+    records = select(records, _criteria(settings))
     require_enough(records, settings)  # before the captioner takes its time
-    captions = captions_for(records, lambda record: opened(preparation.image(record)), settings, store)
+    captions = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
     records = without_uncaptioned(records, captions)
     require_enough(records, settings)
-    alike = groups(records, settings.near_distance)
+    alike = look_alike_groups(records, settings.near_distance)
     validation = held_out([[record.sha256 for record in group] for group in alike], settings.validation_share)
 
     with scratch_folder(settings.work_dir) as scratch:
         dataset = scratch / "dataset"
-        rows = write_dataset(records, captions, validation, preparation.download, dataset)
+        rows = write_dataset(dataset, records, captions=captions, validation=validation, download=preparation.download)
         check_loads_back(dataset, rows, scratch / "cache")
-        write_report(
+        write_dataset_report(
             dataset / REPORT,
             name=settings.name,
             style=settings.style,
@@ -123,8 +130,8 @@ def finalize(
             store,
             dataset,
             kind="dataset",
-            prefix=f"datasets/{settings.name}",
-            parents=source.parents,
+            prefix=layout.DatasetVersions(settings.name).path,
+            parents=parents,
             settings=recipe(settings),
             stop_check=stopping.check,
         )
@@ -132,10 +139,14 @@ def finalize(
     return artifact.path
 
 
-def criteria(settings: DataPrepSettings) -> Criteria:
-    return Criteria(settings.limit, settings.near_duplicates, settings.near_distance, settings.min_relevance)
+def _criteria(settings: DataPrepSettings) -> Criteria:
+    return Criteria(
+        limit=settings.limit,
+        near_duplicates=settings.near_duplicates,
+        near_distance=settings.near_distance,
+        min_relevance=settings.min_relevance,
+    )
 
 
-def opened(png: bytes) -> Image.Image:
-    """The picture of a canonical PNG."""
-    return Image.open(BytesIO(png))
+def _image_of(record: Record, preparation: Preparation) -> Image.Image:
+    return Image.open(BytesIO(preparation.image(record)))

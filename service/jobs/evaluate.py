@@ -7,6 +7,7 @@ import structlog
 from PIL import Image
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
@@ -40,11 +41,11 @@ def evaluate(settings: EvaluateSettings) -> str:
     Raises Rejected, after publishing, when EVALUATE_FAIL_UNLESS_PROMOTED is set and the decision is another.
     """
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora_path = settings.lora or run.path("lora")
+    lora_path = settings.lora or run.lora_path
     lora = read_manifest(run.store, lora_path)
     recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
-    path = run.path(f"evaluation/{content_key(recipe)}")
-    under_way = run.path(f"drawing/{content_key(recipe)}")
+    path = layout.Evaluation(run.run_id, content_key(recipe)).path
+    under_way = layout.Drawing(run.run_id, content_key(recipe)).path
     if not exists(run.store, path):
         measure_and_publish(run, settings, lora_path, path, under_way, recipe)
     clear(run.store, under_way)

@@ -9,6 +9,7 @@ import structlog
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
@@ -29,11 +30,11 @@ GRID_NAME = "grid.png"
 def infer(settings: InferSettings) -> str:
     """Draws the prompts with base and LoRA at the same seeds and publishes them. Returns the path of the images."""
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora_path = settings.lora or run.path("lora")
+    lora_path = settings.lora or run.lora_path
     lora = read_manifest(run.store, lora_path)
     recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
-    images_path = run.path(f"images/{content_key(recipe)}")
-    under_way = run.path(f"drawing/{content_key(recipe)}")
+    images_path = layout.Images(run.run_id, content_key(recipe)).path
+    under_way = layout.Drawing(run.run_id, content_key(recipe)).path
     if exists(run.store, images_path):
         clear(run.store, under_way)
         log.info("already complete", images=images_path)

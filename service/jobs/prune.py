@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import structlog
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import list_artifacts
-from service.artifacts.retention import CHECKPOINT, Deletion, Keep, carry_out, plan_retention, plan_sweep
+from service.artifacts.retention import Deletion, Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
 from service.exits import BadData, MissingInput
 from service.settings.prune import PruneSettings
@@ -26,7 +27,7 @@ def prune(settings: PruneSettings) -> None:
     store = open_store(settings.artifacts_uri)
     now = datetime.now(UTC)
     runs = all_runs(store) if settings.all_runs else [settings.run_id]
-    if not settings.all_runs and next(iter(store.list(f"runs/{settings.run_id}/")), None) is None:
+    if not settings.all_runs and next(iter(store.list(f"{layout.RunFolder(settings.run_id).path}/")), None) is None:
         raise MissingInput(f"there is no run {settings.run_id!r} in {store.uri}; correct RUN_ID or ARTIFACTS_URI")
     champions = promoted(store)
     plan: list[Deletion] = []
@@ -50,13 +51,13 @@ def prune(settings: PruneSettings) -> None:
 
 
 def all_runs(store: ObjectStore) -> list[str]:
-    return sorted({entry.key.split("/")[1] for entry in store.list("runs/") if entry.key.count("/") > 1})
+    return sorted({place.run for entry in store.list(layout.RUNS) if (place := layout.RunFolder.around(entry.key))})
 
 
 def promoted(store: ObjectStore) -> set[str]:
     """Paths of the LoRAs that are a champion now. Raises BadData for a pointer that cannot be read: it might be any."""
     champions = set()
-    for entry in store.list("registry/"):
+    for entry in store.list(layout.REGISTRY):
         if entry.key.endswith("/champion.json"):
             try:
                 champions.add(str(json.loads(store.get(entry.key))["lora"]))
@@ -71,10 +72,10 @@ def promoted(store: ObjectStore) -> set[str]:
 
 def protected(run: Run, champions: Set[str]) -> set[int]:
     """Steps whose checkpoints stay: all of a run whose LoRA is a champion, else the best and the last step that it tells."""
-    if run.path("lora") in champions:
-        return steps_of(list_artifacts(run.store, run.path("checkpoints")))
+    if run.lora_path in champions:
+        return steps_of(list_artifacts(run.store, layout.Checkpoints(run.run_id).path))
     try:
-        status = json.loads(run.store.get(run.path("status.json")))
+        status = json.loads(run.store.get(layout.StatusNote(run.run_id).path))
         told = [status.get("bestStep"), status.get("step")]
     except (NotFound, ValueError, AttributeError):
         return set()  # a run of which nothing is known: its newest ones stay in any case
@@ -82,4 +83,4 @@ def protected(run: Run, champions: Set[str]) -> set[int]:
 
 
 def steps_of(paths: Iterable[str]) -> set[int]:
-    return {int(match[1]) for path in paths if (match := CHECKPOINT.search(f"{path}/"))}
+    return {place.step for path in paths if (place := layout.Checkpoint.parse(path))}

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import exists, fetch, publish, read_manifest
 from service.artifacts.runs import Run
 from service.diffusion.families import family_of
@@ -24,6 +25,7 @@ from service.exits import BadConfiguration, Stopped
 from service.logs import configure_logs, guarded
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
+from service.storage.parallel import StopCheck
 from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
 from service.training.callbacks import OnTheWay, committing
@@ -32,9 +34,16 @@ from service.training.curves import draw_curves
 from service.training.encoded.loading import encode_dataset
 from service.training.model_card import CARD_NAME, training_facts, write_card
 from service.training.pictures import sample_prompts
-from service.training.processes.agreement import Agreement, StopCheck
-from service.training.processes.launcher import Line, exit_with, gpu_count, is_worker, planned_workers, run_workers
-from service.training.processes.peers import lost_peers_told
+from service.training.processes.coordinator import Coordinator
+from service.training.processes.launcher import (
+    SharedFlags,
+    exit_with,
+    gpu_count,
+    is_worker,
+    planned_workers,
+    run_workers,
+)
+from service.training.processes.peers import reporting_lost_peers
 from service.training.processes.watchdog import Watchdog
 from service.training.progress import Measurement, ratio_of
 from service.training.status import Status
@@ -54,24 +63,24 @@ def train(settings: TrainSettings) -> str:
     dataset_path = settings.dataset or run.dataset()
     recipe = identity(settings, dataset_path)
     if is_complete(run, recipe):
-        log.info("already complete", lora=run.path("lora"))
-        return run.path("lora")
+        log.info("already complete", lora=run.lora_path)
+        return run.lora_path
     workers = planned_workers(settings, os.environ, gpu_count())
     if workers.needed and not is_worker(os.environ):
-        run_workers(work, settings, workers)
+        run_workers(worker_main, settings, workers)
     else:
-        with lost_peers_told():
+        with reporting_lost_peers():
             train_here(run, dataset_path, recipe, settings)
-    return run.path("lora")
+    return run.lora_path
 
 
-def work(settings: TrainSettings, line: Line) -> None:
+def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     """What a worker process does: the same job, with a rank."""
     rank = int(os.environ["RANK"])
     configure_logs(settings.log_format, quiet=rank > 0, job="train", run_id=settings.run_id, rank=rank)
-    stopping.listen_to(line.stop_requested)
+    stopping.listen_to(flags.stop_requested)
     stopping.listen()
-    line.begin()
+    flags.set_started()
     exit_with(guarded(lambda: train(settings)))
 
 
@@ -80,26 +89,26 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
     accelerator = new_accelerator(settings)
     with ExitStack() as running:
         watchdog = running.enter_context(Watchdog(settings.stall_seconds))
-        agreement = Agreement(accelerator, settings.peer_timeout, watchdog.heard)
+        coordinator = Coordinator(accelerator, settings.peer_timeout, watchdog.heartbeat)
         checkpoint = agreed_newest(run, recipe, settings.work_dir, accelerator)
         status = Status(run, settings)
         if accelerator.is_main_process:
             step = checkpoint.step if checkpoint else 0
             status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
-            run.note("config.json", settings.public())
+            run.note(layout.ConfigNote(run.run_id), settings.public())
             running.enter_context(status)
 
-        with agreement.each_alone() as stop_check:
+        with coordinator.independently() as stop_check:
             dataset = fetch(run.store, dataset_path, settings.work_dir, stop_check)
         images, validation = (
             read_split(dataset, "train"),
             read_split(dataset, "validation")[: settings.validation_images],
         )
         shown = sample_prompts(settings, [image.caption for image in validation])
-        with agreement.each_alone():
+        with coordinator.independently():
             parts = family_of(settings).load(settings)
         status.enter("encoding")
-        samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, agreement, settings)
+        samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, coordinator, settings)
         denoiser, noise_scheduler = with_lora(parts, accelerator, settings), parts.noise_scheduler
         del parts  # the frozen encoders have said all they have to say
 
@@ -113,7 +122,7 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
         uploads = running.enter_context(
             Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads)
         )
-        on_the_way = OnTheWay(run, folder, recipe, trainer, prompts, shown, agreement, uploads, status)
+        on_the_way = OnTheWay(run, folder, recipe, trainer, prompts, shown, coordinator, uploads, status)
         fit(trainer, on_the_way)
         status.enter("publishing")
         publish_lora(on_the_way, dataset_path, images)
@@ -156,20 +165,20 @@ def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[Capti
         write_lora(folder, result, on_the_way, images, stop_check)
         try:
             artifact = publish(
-                run.store, folder, kind="lora", path=run.path("lora"), parents=[dataset_path], settings=recipe
+                run.store, folder, kind="lora", path=run.lora_path, parents=[dataset_path], settings=recipe
             )
         except BadConfiguration:
             # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
             if not is_complete(run, recipe):
                 raise
-            log.info("already complete", lora=run.path("lora"))
+            log.info("already complete", lora=run.lora_path)
             return
         ratio = round(ratio_of(result, progress.measurements[0]), 4)
         facts = {"lora": artifact.path, "steps": progress.step, "of_step": result.step, "held_out_ratio": ratio}
-        run.note("COMPLETE.json", {**facts, "version": artifact.manifest.version})
+        run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
         log.info("LoRA published", **facts)
 
-    on_the_way.agreement.led(publish_it)
+    on_the_way.coordinator.run_on_main(publish_it)
 
 
 def write_lora(
@@ -203,9 +212,9 @@ def write_lora(
 
 def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
-    if not exists(run.store, run.path("lora")):
+    if not exists(run.store, run.lora_path):
         return False
-    check_identity(read_manifest(run.store, run.path("lora")).settings, recipe, run.path("lora"))
+    check_identity(read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
     return True
 
 

@@ -9,13 +9,12 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from service.artifacts import layout
 from service.artifacts.runs import Run
 from service.exits import ServiceError
 from service.storage.interface import NotFound
 
 log = structlog.get_logger(__name__)
-
-FOLDER = "attempts"
 
 
 class Attempt(BaseModel):
@@ -39,12 +38,12 @@ def begin_attempt(run: Run, step: int, allowed: int) -> Attempt:
         raise ServiceError(
             f"the last {fruitless} attempts of run {run.run_id!r} all began at step {step} and committed no checkpoint "
             f"after it; see their logs for what stopped them, give them more time, or lower TRAIN_CHECKPOINT_EVERY; then "
-            f"delete {run.path(FOLDER)} in {run.store.uri} and start again"
+            f"delete {layout.AttemptNotes(run.run_id).path} in {run.store.uri} and start again"
         )
     attempt = Attempt(attempt=attempt_id(os.environ), step=step, started=datetime.now(UTC))
     # The time too: whoever sets ATTEMPT_ID to the same for all would else erase what came before.
     name = f"{attempt.started:%Y%m%dT%H%M%S%f}-{attempt.attempt}"
-    run.note(f"{FOLDER}/{name}.json", attempt.model_dump(mode="json"))
+    run.note(layout.AttemptNote(run.run_id, name), attempt.model_dump(mode="json"))
     structlog.contextvars.bind_contextvars(attempt_id=attempt.attempt)
     log.info("attempt begins", step=step, without_a_step_gained=fruitless)
     return attempt
@@ -53,7 +52,7 @@ def begin_attempt(run: Run, step: int, allowed: int) -> Attempt:
 def attempts(run: Run) -> list[Attempt]:
     """All that are noted, the oldest first. A note that cannot be read counts for nothing."""
     found = []
-    for entry in run.store.list(f"{run.path(FOLDER)}/"):
+    for entry in run.store.list(f"{layout.AttemptNotes(run.run_id).path}/"):
         try:
             found.append(Attempt.model_validate_json(run.store.get(entry.key)))
         except NotFound:

@@ -10,15 +10,17 @@ from typing import Any
 import structlog
 
 from service import stopping
+from service.artifacts import layout
 from service.artifacts.publishing import exists, publish
 from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
 from service.exits import ServiceError
 from service.settings.train import TrainSettings
+from service.storage.parallel import StopCheck
 from service.training.checkpoints import commit
 from service.training.encoded.loading import Prompts
 from service.training.pictures import sample_grid
-from service.training.processes.agreement import Agreement, StopCheck
+from service.training.processes.coordinator import Coordinator
 from service.training.progress import best
 from service.training.status import Status
 from service.training.trainer import Trainer
@@ -41,7 +43,7 @@ class OnTheWay:
     trainer: Trainer
     prompts: Prompts
     shown: Sequence[str]
-    agreement: Agreement
+    coordinator: Coordinator
     uploads: Uploads
     status: Status
 
@@ -59,7 +61,7 @@ class OnTheWay:
         """Another attempt may have drawn them; on a GPU ours would differ in a pixel, and what is published stays."""
 
         def draw(between: StopCheck) -> None:
-            path = self.run.path(f"samples/step-{step:08d}")
+            path = layout.Samples(self.run.run_id, step).path
             if self.shown and not exists(self.run.store, path):
                 local = self.folder / f"samples-{step}"
                 self.draw(local, between)
@@ -67,12 +69,12 @@ class OnTheWay:
                 shutil.rmtree(local)
 
         self.status.enter("drawing")
-        self.agreement.led(draw)
+        self.coordinator.run_on_main(draw)
         self.status.enter("training")
 
     def between(self) -> None:
         self.uploads.check()
-        self.agreement.check()
+        self.coordinator.check()
 
     def draw(self, folder: Path, between: StopCheck) -> None:
         """Pictures of the base and of the LoRA as the model has it now."""
@@ -86,7 +88,7 @@ class OnTheWay:
 
     def wait_for_uploads(self) -> None:
         """Until the newest checkpoint is committed; raises why it cannot be."""
-        self.agreement.awaited(self.uploads.finish)
+        self.coordinator.wait_on_main(self.uploads.finish)
         if stopping.requested() and self.trainer.accelerator.is_main_process:
             tell_of_grace(stopping.seconds_since(), self.trainer.settings.grace_seconds, self.trainer.progress.step)
 

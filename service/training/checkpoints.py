@@ -1,6 +1,5 @@
 """Checkpoints of a run: committed whole under a name of their own, found again, verified."""
 
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import structlog
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from service.artifacts import layout
 from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
 from service.artifacts.runs import Run
 from service.exits import BadConfiguration, BadData
@@ -26,9 +26,6 @@ MAY_DIFFER = {
     "compile", "cache_on_device", "processes", "nodes", "node_rank", "rendezvous", "peer_timeout", "keep_last", "keep_every",
     "failed_uploads", "fruitless_attempts", "grace_seconds", "stall_seconds", "status_seconds",
 }  # fmt: skip
-
-
-PATH = re.compile(r"/step-(\d+)/[^/]+$")
 
 
 def identity(settings: TrainSettings, dataset: str) -> dict[str, Any]:
@@ -55,7 +52,7 @@ class Checkpoint:
 
 def commit(run: Run, folder: Path, step: int, settings: Mapping[str, Any]) -> str:
     """Publishes the checkpoint in `folder`; returns its path, which no other has: two writers never touch one file."""
-    path = run.path(f"checkpoints/step-{step:08d}/{uuid.uuid4().hex[:12]}")
+    path = layout.Checkpoint(run.run_id, step, uuid.uuid4().hex[:12]).path
     publish(run.store, folder, kind="checkpoint", path=path, settings=settings)
     log.info("checkpoint committed", step=step, path=path)
     return path
@@ -82,7 +79,8 @@ def agreed_newest(run: Run, settings: Mapping[str, Any], work_dir: Path, acceler
 
 
 def newest(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint | None:
-    candidates = newest_first(list_artifacts(run.store, run.path("checkpoints")))
+    checkpoints = layout.Checkpoints(run.run_id).path
+    candidates = newest_first(list_artifacts(run.store, checkpoints))
     damaged = []
     for path in candidates:
         try:
@@ -97,19 +95,17 @@ def newest(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint 
         check_identity(manifest.settings, settings, path)
         return Checkpoint(path, folder, step_of(path))
     if damaged:
-        raise BadData(
-            f"none of the {len(damaged)} checkpoints of {run.path('checkpoints')} is intact; see the warnings"
-        )
+        raise BadData(f"none of the {len(damaged)} checkpoints of {checkpoints} is intact; see the warnings")
     return None
 
 
 def newest_first(paths: Sequence[str]) -> list[str]:
-    """Orders paths …/step-00000500/<attempt> by step, the newest first; anything else is left out."""
-    steps = {path: int(match[1]) for path in paths if (match := PATH.search(path))}
+    """Orders paths of checkpoints by step, the newest first; anything else is left out."""
+    steps = {path: place.step for path in paths if (place := layout.Checkpoint.parse(path))}
     return sorted(steps, key=lambda path: (-steps[path], path))
 
 
 def step_of(path: str) -> int:
-    match = PATH.search(path)
-    assert match is not None, path
-    return int(match[1])
+    place = layout.Checkpoint.parse(path)
+    assert place is not None, path
+    return place.step

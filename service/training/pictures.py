@@ -9,8 +9,8 @@ from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.family import Denoiser, NoiseScheduler
 from service.diffusion.lora import without_adapter
 from service.settings.train import TrainSettings
+from service.storage.parallel import StopCheck
 from service.training.encoded.loading import Prompts
-from service.training.processes.agreement import StopCheck
 
 
 def sample_prompts(settings: TrainSettings, captions: Sequence[str]) -> list[str]:

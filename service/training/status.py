@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from service.artifacts import layout
 from service.artifacts.runs import Run
 from service.exits import ServiceError, Stopped
 from service.settings.train import TrainSettings
@@ -109,7 +110,7 @@ class Status:
         self._written = known
         content = {**facts, "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
-            self._run.note("status.json", content)
+            self._run.note(layout.StatusNote(self._run.run_id), content)
         except ServiceError as error:
             if not self._failed:
                 log.warning("status not written; training goes on", reason=str(error))

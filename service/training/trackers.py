@@ -4,6 +4,7 @@ import uuid
 
 from accelerate import Accelerator
 
+from service.artifacts import layout
 from service.artifacts.publishing import publish
 from service.artifacts.runs import Run
 from service.exits import BadConfiguration
@@ -26,4 +27,5 @@ def publish_tracked(run: Run, settings: TrainSettings) -> None:
     """Keeps what TensorBoard wrote into the scratch folder, which may be lost at any time, beside the run."""
     folder = settings.work_dir / "trackers" / settings.run_id
     if settings.tracker == "tensorboard" and folder.is_dir():
-        publish(run.store, folder, kind="tensorboard", path=run.path(f"tensorboard/{uuid.uuid4().hex[:12]}"))
+        path = layout.Tensorboard(run.run_id, uuid.uuid4().hex[:12]).path
+        publish(run.store, folder, kind="tensorboard", path=path)

@@ -25,7 +25,7 @@ from service.storage.opening import open_store
 from service.training.callbacks import OnTheWay, committing
 from service.training.checkpoints import identity
 from service.training.encoded.loading import Prompts
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 from service.training.progress import Measurement
 from service.training.status import Status
 from service.training.trainer import Trainer
@@ -83,7 +83,7 @@ def main(pairs: int) -> None:
         plain, extra = [], []
         with Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads) as uploads:
             occasions = OnTheWay(
-                run, Path(name), recipe, trainer, Prompts({}), [], Agreement(trainer.accelerator), uploads, status
+                run, Path(name), recipe, trainer, Prompts({}), [], Coordinator(trainer.accelerator), uploads, status
             )
             stretch(trainer, occasions, save=True)  # the first also loads libraries and opens connections
             for _ in range(pairs):

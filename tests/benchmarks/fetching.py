@@ -19,7 +19,7 @@ from service.dataset.candidates import Candidate
 from service.dataset.collecting import collect
 from service.dataset.preparation import Preparation
 from service.dataset.sources.fetching import open_fetcher
-from service.dataset.sources.opening import UrlSource
+from service.dataset.sources.web import UrlSource
 from service.settings.data_prep import DataPrepSettings
 from service.storage.local import LocalStore
 from tests.benchmarks.loopback import loopback, url

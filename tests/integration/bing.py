@@ -67,10 +67,10 @@ class Web:
         if parts.hostname == INDEX_HOST:
             query = urllib.parse.parse_qs(parts.query)
             page = Answer(body=self.index_page(query))
-            told = self.indexes.get(query["q"][0], self.index)
-            if told is not None and told.then is not None and self.asked_for(INDEX_HOST) > 1:
+            instead = self.indexes.get(query["q"][0], self.index)
+            if instead is not None and instead.then is not None and self.asked_for(INDEX_HOST) > 1:
                 return page
-            return told or page
+            return instead or page
         self.agents.add(agent)
         answer = self.answers.get(url, Answer(404))
         return answer.then if answer.then is not None and self.asked(url) > 1 else answer

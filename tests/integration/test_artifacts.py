@@ -625,7 +625,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_object_and_nothing_else_to_list(
 def test_a_run_remembers_its_data_set(store: ObjectStore) -> None:
     Run(store, "monday").remember_dataset("datasets/pixels/0123456789abcdef")
     assert Run(store, "monday").dataset() == "datasets/pixels/0123456789abcdef"
-    assert Run(store, "monday").path("lora") == "runs/monday/lora"
+    assert Run(store, "monday").lora_path == "runs/monday/lora"
 
 
 def test_a_run_without_data_set_says_what_to_do(store: ObjectStore) -> None:

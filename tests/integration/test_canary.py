@@ -48,8 +48,8 @@ class Leaving:
         return code
 
     def outcome(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.folder / "outcome.json").read_text())
-        return told
+        outcome: dict[str, Any] = json.loads((self.folder / "outcome.json").read_text())
+        return outcome
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from service.exits import BadData, ExitCode, MissingInput, ServiceError, Storage
 from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.bing import Answer, Web
-from tests.integration.pictures import encoded, png, sprite
+from tests.pictures import encoded, png, sprite
 from tests.servers import S3Server
 
 # `datasets` looks at the first rows of a metadata file, or at an image that turns out broken, and leaves it to the
@@ -189,9 +189,9 @@ def test_a_list_in_a_bucket_is_read_like_one_on_the_disk(
     open_store(uri).put("list.parquet", tmp_path / "list.parquet")
     path = prepare(source="urls", urls=f"{uri}/list.parquet")
     assert prepare(source="urls", urls=str(tmp_path / "list.csv")) == path
-    told = captions_of(tmp_path / "artifacts" / path)
+    by_file = captions_of(tmp_path / "artifacts" / path)
     entries = provenance(tmp_path / "artifacts", path)
-    assert [told[entries[place]["file_name"]] for place in (0, 2, 3)] == [
+    assert [by_file[entries[place]["file_name"]] for place in (0, 2, 3)] == [
         f"8-bit illustration, {caption}" for caption in ("a cat", "a dog", "007")
     ]
     with pytest.raises(MissingInput, match="DATA_PREP_URLS"):
@@ -273,7 +273,7 @@ def test_a_data_set_that_does_not_load_back_is_never_published(
 ) -> None:
     whole = imagefolder.write_metadata
 
-    def damaged(rows: list[imagefolder.Row], file: Path) -> None:
+    def damaged(rows: list[imagefolder.DatasetRow], file: Path) -> None:
         whole(rows, file)
         image = file.parent / rows[0].file_name
         if damage == "caption":

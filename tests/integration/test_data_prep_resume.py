@@ -17,7 +17,7 @@ from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.bing import Answer, Web
 from tests.integration.chain import SECONDS, finish, start, warm_up
-from tests.integration.pictures import encoded, png, sprite
+from tests.pictures import encoded, png, sprite
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:ResourceWarning")

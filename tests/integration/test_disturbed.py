@@ -17,6 +17,7 @@ import pytest
 
 from service.exits import ExitCode
 from tests.integration.chain import End, Running, finish, lora_bytes, start, start_group
+from tests.integration.trained_runs import with_dataset
 
 MOMENTS = int(os.environ.get("SDLORA_SOAK", "6"))
 ON_TWO = MOMENTS // 2 if MOMENTS > 10 else MOMENTS // 4
@@ -162,7 +163,7 @@ def test_when_one_of_two_processes_is_told_both_stop_at_the_same_step(
     undisturbed: dict[int, Path], tmp_path: Path
 ) -> None:
     life = Life(tmp_path, 2)
-    copy_dataset(undisturbed[2], tmp_path)
+    with_dataset(tmp_path, undisturbed[2])
     group = start_group(2, tmp_path, VARIABLES | {"TRAIN_MAX_STEPS": "5000", "TRAIN_CHECKPOINT_EVERY": "5000"})
     assert group[0].wait_for(lambda _, line: '"event": "step"' in line)
     group[1].signal(signal.SIGTERM, everybody=False)
@@ -175,7 +176,7 @@ def test_when_one_of_two_processes_is_told_both_stop_at_the_same_step(
 
 
 def test_stopped_while_it_encodes_images_it_keeps_what_it_has(undisturbed: dict[int, Path], tmp_path: Path) -> None:
-    copy_dataset(undisturbed[1], tmp_path)
+    with_dataset(tmp_path, undisturbed[1])
     running = start("train", tmp_path, VARIABLES)
     assert running.wait_for(lambda _, line: '"encoding images"' in line)
     running.signal(signal.SIGTERM, everybody=False)
@@ -201,7 +202,7 @@ def test_what_the_run_leaves_beside_its_lora(undisturbed: dict[int, Path]) -> No
 
 
 def test_a_run_that_never_gets_on_is_no_longer_tried(undisturbed: dict[int, Path], tmp_path: Path) -> None:
-    copy_dataset(undisturbed[1], tmp_path)
+    with_dataset(tmp_path, undisturbed[1])
     life, few = Life(tmp_path, 1), {"TRAIN_FRUITLESS_ATTEMPTS": "2"}
     for expected in (ExitCode.STOPPED, ExitCode.STOPPED, ExitCode.BUG):
         running = start("train", tmp_path, VARIABLES | few)
@@ -211,11 +212,3 @@ def test_a_run_that_never_gets_on_is_no_longer_tried(undisturbed: dict[int, Path
         assert end.code == expected, end.events
     assert "the last 2 attempts of run 'demo' all began at step 0" in end.last("failed")["error"]
     assert life.newest == 0
-
-
-def copy_dataset(source: Path, target: Path) -> None:
-    """The data set of a run, for a run of its own."""
-    run = target / "artifacts" / "runs" / "demo"
-    run.mkdir(parents=True)
-    (target / "artifacts" / "datasets").symlink_to(source / "artifacts" / "datasets")
-    (run / "dataset.json").write_bytes((source / "artifacts" / "runs" / "demo" / "dataset.json").read_bytes())

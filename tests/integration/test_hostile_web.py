@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 
 from service.dataset.candidates import Reason
 from tests.integration.bing import Answer, Web, page_of
-from tests.integration.pictures import encoded, png, sprite
+from tests.pictures import encoded, png, sprite
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:ResourceWarning")
 
@@ -141,8 +141,8 @@ def strange_but_good() -> dict[str, Answer]:
 def malformed_index() -> bytes:
     """Cut off, in no encoding, with entries that are no JSON and links that are none; and one that is good."""
 
-    def entry(told: str) -> str:
-        return f'<a m="{told}">'.replace("'", "&quot;")
+    def entry(facts: str) -> str:
+        return f'<a m="{facts}">'.replace("'", "&quot;")
 
     link = f"{HOST}/out-of-order.png"
     return (
@@ -219,7 +219,7 @@ def bad(secret: Path) -> dict[str, tuple[Answer | None, str]]:
         "http://": "blocked_address",
         **{f"https://{name}/a.png": "blocked_address" for name in PRIVATE},
     }
-    return {f"{HOST}/{name}": told for name, told in answers.items()} | {
+    return {f"{HOST}/{name}": answer for name, answer in answers.items()} | {
         url: (None, why) for url, why in elsewhere.items()
     }
 
@@ -286,7 +286,7 @@ def test_every_candidate_ends_with_its_reason_and_every_good_image_is_there(
     loaded = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
     assert sum(len(loaded[split]) for split in loaded) == len(accepted)
     assert all(example["caption"] for split in loaded for example in loaded[split])
-    report_tells((artifact / "report" / "index.html").read_text(), entries)
+    check_report((artifact / "report" / "index.html").read_text(), entries)
 
     # Politeness: a second attempt only where it can help, not before the host is ready, and under one's own name.
     assert web.asked(f"{HOST}/gone.png") == 1
@@ -303,7 +303,7 @@ def test_every_candidate_ends_with_its_reason_and_every_good_image_is_there(
     assert not [url for url in web.requests if forbidden.search(url)]
 
 
-def report_tells(page: str, entries: dict[str, dict[str, Any]]) -> None:
+def check_report(page: str, entries: dict[str, dict[str, Any]]) -> None:
     """Asserts that the page counts every reason and host, and shows what there is to see of each candidate."""
     shown = dict(re.findall(r"<tr><th>(\w+) <span[^\n]*\n<td class=\"figure\">(\d+)</td>", page))
     counts = Counter(entry["reason"] for entry in entries.values() if entry["reason"])

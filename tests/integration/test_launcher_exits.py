@@ -9,7 +9,7 @@ from service import exits, stopping
 from service.exits import ExitCode, ServiceError, judge
 from service.settings.train import TrainSettings
 from service.training.processes.launcher import Workers, run_workers
-from tests.unit.workers import work
+from tests.unit.workers import worker_main
 
 EXCEPTIONS = [
     kind
@@ -28,7 +28,7 @@ CODES = {kind.__name__: kind.exit_code for kind in EXCEPTIONS} | {
 def launch(way: str, processes: int) -> tuple[ExitCode, str]:
     """Exit code of a training whose first worker ends that way, and its one line."""
     try:
-        run_workers(work, TrainSettings(run_id=way), Workers(processes, 1, 0, None))
+        run_workers(worker_main, TrainSettings(run_id=way), Workers(processes, 1, 0, None))
     except ServiceError as error:
         return judge(error)
     return ExitCode.DONE, ""

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from service.exits import ExitCode
 from tests.integration.chain import TRAINING, End, Running, finish, finish_killed, lora_bytes, start, start_group
+from tests.integration.trained_runs import distance, with_dataset
 
 STEPS = 50
 VARIABLES = TRAINING | {
@@ -48,29 +47,11 @@ def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def with_dataset(folder: Path, prepared: Path) -> Path:
-    runs = folder / "artifacts" / "runs" / "demo"
-    runs.mkdir(parents=True)
-    (folder / "artifacts" / "datasets").symlink_to(prepared / "artifacts" / "datasets")
-    (runs / "dataset.json").write_bytes((prepared / "artifacts" / "runs" / "demo" / "dataset.json").read_bytes())
-    return folder
-
-
 def train(count: int, folder: Path, variables: Mapping[str, str] = VARIABLES) -> End:
     """What the first of `count` workers said, after all of them have ended well."""
     ends = [running.wait() for running in start_group(count, folder, variables)]
     assert [end.code for end in ends] == [ExitCode.DONE] * count, ends
     return ends[0]
-
-
-def distance(folder: Path, other: Path) -> float:
-    """Between the LoRAs of two runs, relative to the norm of the second."""
-
-    def weights(run: Path) -> torch.Tensor:
-        tensors = load_file(run / "artifacts" / "runs" / "demo" / "lora" / "pytorch_lora_weights.safetensors")
-        return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
-
-    return float((weights(folder) - weights(other)).norm() / weights(other).norm())
 
 
 def rates(folder: Path) -> list[float]:

@@ -407,7 +407,7 @@ run, folder = Run(open_store(sys.argv[1]), "local"), Path(sys.argv[2])
 for step in range(1, 1000):
     (folder / "step").write_text(str(step))
     (folder / "weights").write_bytes(step.to_bytes(4, "big") * 500_000)
-    publish(run.store, folder, kind="checkpoint", path=run.path(f"checkpoints/step-{step:08d}/{uuid.uuid4().hex}"))
+    publish(run.store, folder, kind="checkpoint", path=f"runs/local/checkpoints/step-{step:08d}/{uuid.uuid4().hex}")
     print(step, file=sys.stderr, flush=True)
 """
 

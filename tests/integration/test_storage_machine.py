@@ -218,7 +218,7 @@ class Storage(RuleBasedStateMachine):
             now = datetime.now(UTC) + later
             carry_out(run.store, plan_retention(run, Keep(2, every), protected, now))
             if later:
-                own = run.path("")
+                own = f"runs/{run.run_id}/"
                 carry_out(run.store, [left for left in plan_sweep(run.store, now) if left.path.startswith(own)])
 
         self.tolerant(act)
@@ -244,14 +244,14 @@ class Storage(RuleBasedStateMachine):
         folder.mkdir(exist_ok=True)
         for name in ("a", "b"):
             (folder / name).write_text(f"{name} of {who}")
-        self.tolerant(lambda: publish(run.store, folder, kind="lora", path=run.path("lora"), settings=SETTINGS))
+        self.tolerant(lambda: publish(run.store, folder, kind="lora", path=run.lora_path, settings=SETTINGS))
 
     def check_result(self) -> None:
         found: list[str] = []
 
         def act() -> None:
             try:
-                folder = fetch(self.store, self.run.path("lora"), self.place / uuid.uuid4().hex)
+                folder = fetch(self.store, self.run.lora_path, self.place / uuid.uuid4().hex)
             except NotFound:
                 assert self.published is None
                 return

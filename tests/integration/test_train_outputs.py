@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from service.exits import ExitCode
 from tests.integration.chain import TRAINING, finish, start
-from tests.integration.test_processes import distance, with_dataset
+from tests.integration.trained_runs import distance, with_dataset
 from tests.servers import free_port
 
 VARIABLES = TRAINING | {

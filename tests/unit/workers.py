@@ -7,16 +7,16 @@ import threading
 from service import exits, stopping
 from service.logs import configure_logs, guarded
 from service.settings.train import TrainSettings
-from service.training.processes.launcher import Line, exit_with
+from service.training.processes.launcher import SharedFlags, exit_with
 from service.training.processes.watchdog import Watchdog
 
 
-def work(settings: TrainSettings, line: Line) -> None:
+def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     """The first worker does what the name of the run says; the second one works on for ever, and then loses its peer."""
     configure_logs("json", rank=int(os.environ["RANK"]))
-    stopping.listen_to(line.stop_requested)
+    stopping.listen_to(flags.stop_requested)
     stopping.listen()
-    line.begin()
+    flags.set_started()
     first = os.environ["RANK"] == "0"
     exit_with(guarded(lambda: WAYS.get(settings.run_id, fail)(settings) if first else wait()))
 

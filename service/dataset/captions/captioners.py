@@ -41,10 +41,10 @@ def open_captioner(settings: DataPrepSettings) -> Captioner:
     files = locate_model(settings, "model_captioner")
     if settings.captioner == "blip":
         return BlipCaptioner(files)
-    return PromptedCaptioner(files, settings.caption_prompt)
+    return _PromptedCaptioner(files, settings.caption_prompt)
 
 
-class Loaded:
+class _Loaded:
     """What both have in common: where the model runs, and what its words depend on."""
 
     def __init__(self, files: ModelFiles, **inputs: str) -> None:
@@ -54,7 +54,7 @@ class Loaded:
     @cached_property
     def key(self) -> str:
         # Not the batch: it decides the last digits of floats at the most, and halves itself when memory is short.
-        return content_key({"model": identity(self._files), "generation": GENERATION, **self._inputs})
+        return content_key({"model": _identity(self._files), "generation": GENERATION, **self._inputs})
 
     @cached_property
     def device(self) -> torch.device:
@@ -75,7 +75,7 @@ class Loaded:
         return loaded, loaded_processor
 
 
-class BlipCaptioner(Loaded):
+class BlipCaptioner(_Loaded):
     """Unconditional captions: with a prompt, `generate` would drop its last token and repeat the rest."""
 
     def __init__(self, files: ModelFiles) -> None:
@@ -92,7 +92,7 @@ class BlipCaptioner(Loaded):
         return processor.batch_decode(model.generate(pixel_values=pixels, **GENERATION), skip_special_tokens=True)
 
 
-class PromptedCaptioner(Loaded):
+class _PromptedCaptioner(_Loaded):
     """Any image-text-to-text model, asked with a prompt: in its chat form where it has one."""
 
     def __init__(self, files: ModelFiles, prompt: str) -> None:
@@ -136,7 +136,7 @@ class PromptedCaptioner(Loaded):
         )
 
 
-def identity(files: ModelFiles) -> str:
+def _identity(files: ModelFiles) -> str:
     """What stands for a model's words: hub id and revision, or the content of its folder, wherever that lies."""
     if "revision" in files.options:
         return f"{files.name}@{files.options['revision']}"

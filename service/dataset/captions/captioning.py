@@ -11,6 +11,7 @@ import structlog
 from PIL import Image
 
 from service import stopping
+from service.artifacts import layout
 from service.dataset.candidates import Record
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
 from service.diffusion.families import token_counter
@@ -44,7 +45,7 @@ def captions_for(
         texts = described(unsaid, image_of, settings, store) if unsaid else {}
         said = {sha256: with_style(settings.style, clean_caption(text)) for sha256, text in texts.items()}
     captions = {sha256: text for sha256, text in {**own, **said}.items() if not is_nothing(text)}
-    return shortened(captions, settings) if captions else {}
+    return _shortened(captions, settings) if captions else {}
 
 
 def described(
@@ -59,16 +60,16 @@ def described(
     missing = [sha256 for sha256 in records if sha256 not in texts]
     if texts:
         log.info("captions known", known=len(texts), missing=len(missing))
-    size = settings.caption_batch or default_batch()
+    size = settings.caption_batch or _default_batch()
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers:
         images = read_ahead(missing, lambda sha256: image_of(records[sha256]).convert("RGB"), 2 * size, readers)
         batches = in_batches(zip(missing, images, strict=True), size, captioner.describe)
-        for sha256, text in progress_bar(remembering(batches, cache), "captioning", len(missing)):
+        for sha256, text in progress_bar(_remembering(batches, cache), "captioning", len(missing)):
             texts[sha256] = text
     return texts
 
 
-def default_batch() -> int:
+def _default_batch() -> int:
     """Images at once: enough to fill a GPU; on a CPU more than a few only push one another out of its caches."""
     import torch
 
@@ -103,7 +104,7 @@ def in_batches(
         try:
             texts = texts_of([image for _, image in batch])
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not _out_of_memory(error):
                 raise
             if size == 1:
                 raise OutOfDeviceMemory("the captioner needs more device memory than there is for one image") from error
@@ -117,17 +118,17 @@ def in_batches(
         yield dict(zip((name for name, _ in batch), texts, strict=True))
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def _out_of_memory(error: RuntimeError) -> bool:
     """torch has a class of its own for a device that is full, and none for a full host."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def remembering(batches: Iterator[dict[str, str]], cache: "CaptionCache") -> Iterator[tuple[str, str]]:
+def _remembering(batches: Iterator[dict[str, str]], cache: "CaptionCache") -> Iterator[tuple[str, str]]:
     """Passes the texts on one by one, each batch once it is remembered: a kill costs only the batch under way.
 
-    Raises Stopped between two batches when the process was told to stop.
+    Raises Stopped between two batches when a stop was requested.
     """
     for texts in batches:
         cache.remember(texts)
@@ -140,7 +141,7 @@ class CaptionCache:
 
     def __init__(self, store: ObjectStore, captioner_key: str) -> None:
         self._store = store
-        self._path = f"cache/captions/{captioner_key}"
+        self._captioner = captioner_key
 
     def known(self, hashes: Collection[str]) -> dict[str, str]:
         """The texts of those of the images that have any. A damaged entry is as good as none."""
@@ -153,16 +154,17 @@ class CaptionCache:
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("cached captions are read as none", key=key, error=str(error))
 
-        for_each(read, sorted(entry.key for entry in self._store.list(f"{self._path}/")), "reading captions")
+        below = layout.CaptionsCache(self._captioner).path
+        for_each(read, sorted(entry.key for entry in self._store.list(f"{below}/")), "reading captions")
         return found
 
     def remember(self, texts: Mapping[str, str]) -> None:
         """Stores a batch as one object. Two writers of the same batch write the same bytes under the same key."""
         lines = "".join(json.dumps({"sha256": sha256, "text": text}) + "\n" for sha256, text in texts.items()).encode()
-        self._store.put(f"{self._path}/{hashlib.sha256(lines).hexdigest()[:32]}.jsonl", lines)
+        self._store.put(layout.Captions(self._captioner, hashlib.sha256(lines).hexdigest()[:32]).path, lines)
 
 
-def shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:
+def _shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:
     """The captions cut to what the base model's text encoder reads, so that none is cut unnoticed in training."""
     limit, count_tokens = token_counter(settings)
     cut = {sha256: within_limit(text, count_tokens, limit) for sha256, text in captions.items()}

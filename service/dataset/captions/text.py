@@ -27,12 +27,12 @@ def clean_caption(text: str) -> str:
     before = None
     while text != before:
         before = text
-        text = " ".join(without_repeats(text.split()))
+        text = " ".join(_without_repeats(text.split()))
         text = ENDING.sub("", OPENING.sub("", text))
     return text
 
 
-def without_repeats(words: list[str]) -> list[str]:
+def _without_repeats(words: list[str]) -> list[str]:
     """The words without a phrase of up to LONGEST_REPEAT words that follows itself, in whatever case."""
     kept: list[str] = []
     for word in words:

@@ -60,25 +60,25 @@ def decode(source: bytes | Path) -> Decoded:
             # The further frames of a camera's MPO are previews and maps of the same picture.
             animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             image.load()
-            return Decoded(to_rgb(upright(image)), animated)
+            return Decoded(_to_rgb(_upright(image)), animated)
     except UnidentifiedImageError as error:
-        raise Rejection(unidentified(head(source))) from error
+        raise Rejection(_unidentified(_head(source))) from error
     except Image.DecompressionBombError as error:
         raise Rejection(Reason.DECOMPRESSION_BOMB, f"more than {2 * MOST_PIXELS} pixels") from error
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # the disk; EINVAL is a damaged header's seek to before the start
             raise
-        raise Rejection(Reason.TRUNCATED, damage(error)) from error
+        raise Rejection(Reason.TRUNCATED, _damage(error)) from error
     except DAMAGE as error:
-        raise Rejection(Reason.TRUNCATED, damage(error)) from error
+        raise Rejection(Reason.TRUNCATED, _damage(error)) from error
 
 
-def damage(error: Exception) -> str:
+def _damage(error: Exception) -> str:
     """What the decoder says of the file; an object's address in it would differ from run to run."""
     return re.sub(r"<[^>]*>", "the file", str(error))
 
 
-def head(source: bytes | Path) -> bytes:
+def _head(source: bytes | Path) -> bytes:
     """The first 16 bytes."""
     if isinstance(source, bytes):
         return source[:16]
@@ -86,7 +86,7 @@ def head(source: bytes | Path) -> bytes:
         return file.read(16)
 
 
-def unidentified(start: bytes) -> Reason:
+def _unidentified(start: bytes) -> Reason:
     """What a file is that none of the allowed decoders takes, by its first 16 bytes."""
     if start.startswith(ALLOWED_MAGIC) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
         return Reason.TRUNCATED
@@ -95,7 +95,7 @@ def unidentified(start: bytes) -> Reason:
     return Reason.NOT_IMAGE
 
 
-def upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says. An EXIF block that cannot be read turns nothing."""
     try:
         return ImageOps.exif_transpose(image)
@@ -103,7 +103,7 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB in sRGB, with white behind whatever is transparent, and with no metadata left."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
@@ -116,14 +116,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("RGB")
-    image = to_srgb(image, profile)
+    image = _to_srgb(image, profile)
     if alpha is not None:
         image = Image.composite(image, Image.new("RGB", image.size, WHITE), alpha)
     image.info.clear()
     return image
 
 
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """RGB, L or CMYK to RGB, through the embedded ICC profile where there is a usable one."""
     if profile:
         try:

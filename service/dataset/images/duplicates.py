@@ -47,11 +47,11 @@ def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
     order = np.argsort(first)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    labels = clusters(different[order], distance)
+    labels = _clusters(different[order], distance)
     return [int(index) for index in first[order][labels[place[which.reshape(-1)]]]]
 
 
-def clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
+def _clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
     """For each of the (N, 3) different looks the lowest place in its cluster."""
     phash, dhash = looks[:, 0], looks[:, 1]
     channels = np.stack([looks[:, 2] >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(
@@ -66,14 +66,14 @@ def clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
         alike = np.bitwise_count(dhash[left] ^ dhash[right]) <= distance
         alike &= (np.abs(channels[left] - channels[right]) <= COLOUR_DISTANCE).all(axis=1)
         left, right = left[alike], right[alike]
-        for row, others in zip(*grouped(left, right), strict=True):
+        for row, others in zip(*_grouped(left, right), strict=True):
             joined = np.unique(labels[np.append(others, row)])
             if len(joined) > 1:
                 labels[np.isin(labels, joined)] = joined[0]
     return labels
 
 
-def grouped(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:
+def _grouped(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:
     """The pairs by their left side, which is sorted."""
     rows, starts = np.unique(left, return_index=True)
     return [int(row) for row in rows], np.split(right, starts[1:]) if len(rows) else []

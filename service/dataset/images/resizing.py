@@ -14,7 +14,7 @@ RESAMPLING: Mapping[str, Image.Resampling] = {
 }
 
 
-def shaped(image: Image.Image, square: Square, side: int | None, enlarge: str, shrink: str) -> Image.Image:
+def shaped(image: Image.Image, *, square: Square, side: int | None, enlarge: str, shrink: str) -> Image.Image:
     """An RGB image made square or not, then resized to `side` pixels.
 
     `side` is the shorter side's, or with `pad` the longer one's; None keeps the size. `enlarge` and `shrink` name the
@@ -24,11 +24,11 @@ def shaped(image: Image.Image, square: Square, side: int | None, enlarge: str, s
     if side is None:
         return image
     factor = side / (max(image.size) if square == "pad" else min(image.size))
-    how = enlarge if factor > 1 else shrink
-    if factor == 1 or how == "never":
+    resampling = enlarge if factor > 1 else shrink
+    if factor == 1 or resampling == "never":
         return image
     width, height = (max(1, round(length * factor)) for length in image.size)
-    return image.resize((width, height), RESAMPLING[how])
+    return image.resize((width, height), RESAMPLING[resampling])
 
 
 def squared(image: Image.Image, square: Square) -> Image.Image:

@@ -36,16 +36,33 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
     """Decodes and judges one candidate by itself; raises Rejection when it cannot be decoded."""
     with disk_errors(Path(settings.folder or "."), "DATA_PREP_FOLDER"):
         original, animated = decode(source)
-    reason, detail = judge(original, settings)
+    reason, detail = _judge(original, settings)
     if reason is None:
-        image = shaped(original, settings.square, settings.side, settings.enlarge, settings.shrink)
+        image = shaped(
+            original,
+            square=settings.square,
+            side=settings.side,
+            enlarge=settings.enlarge,
+            shrink=settings.shrink,
+        )
     else:
         image = thumbnail(original)
-    features = Features(pixel_hash(image), *image.size, *original.size, *look_of(image), animated)
+    look = look_of(image)
+    features = Features(
+        sha256=pixel_hash(image),
+        width=image.width,
+        height=image.height,
+        source_width=original.width,
+        source_height=original.height,
+        phash=look.phash,
+        dhash=look.dhash,
+        colour=look.colour,
+        animated=animated,
+    )
     return Screened(features, reason, detail, png_of(image))
 
 
-def judge(image: Image.Image, settings: DataPrepSettings) -> tuple[Reason | None, str]:
+def _judge(image: Image.Image, settings: DataPrepSettings) -> tuple[Reason | None, str]:
     """Why an RGB image in its original size is left out, with the figure that decided; None when it is good."""
     shorter, longer = sorted(image.size)
     size = f"{image.width}x{image.height}"

@@ -20,7 +20,7 @@ def is_public(address: Address) -> bool:
     for public whatever they carry, so the inner address is judged instead.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        inner = embedded(address)
+        inner = _embedded(address)
         if inner is not None:
             return is_public(inner)
         if address in LOCAL_NAT64:
@@ -28,14 +28,14 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address inside a v4-mapped, v4-compatible, NAT64 or 6to4 address."""
     if address in NAT64 or address in V4_COMPATIBLE:
         return ipaddress.IPv4Address(int(address) & LOW_32_BITS)
     return address.ipv4_mapped or address.sixtofour
 
 
-def literal(host: str) -> Address | None:
+def _literal(host: str) -> Address | None:
     """The address that `host` spells, None for a name.
 
     Decimal, octal, hexadecimal and shortened IPv4 count as addresses, because the system's resolver takes them for that:
@@ -57,7 +57,7 @@ def require_public_host(host: str) -> None:
     This is all that can be checked here when a proxy resolves the name.
     """
     name = host.rstrip(".").lower()
-    address = literal(name)
+    address = _literal(name)
     local = not name or name == "localhost" or name.endswith(".localhost")
     # %31%32%37.0.0.1 is no address here and may be one to a proxy.
     if local or "%" in name or (address is not None and not is_public(address)):

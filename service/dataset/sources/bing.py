@@ -41,7 +41,7 @@ UNANSWERED = (OSError, http.client.HTTPException)
 log = structlog.get_logger(__name__)
 
 
-class Pages(urllib.request.BaseHandler):
+class _Pages(urllib.request.BaseHandler):
     """Passes index pages on to the library, which reads them without end, and keeps what it drops: the pages of images."""
 
     def __init__(self, seconds: float) -> None:
@@ -53,7 +53,7 @@ class Pages(urllib.request.BaseHandler):
             return response
         # One byte that is no UTF-8 would cost the library, and so the search, all links of the page.
         page = self._body(response).decode(errors="replace")
-        self.pages_of_images |= pages_of_images(page)
+        self.pages_of_images |= _pages_of_images(page)
         passed = urllib.response.addinfourl(
             io.BytesIO(page.encode()), response.headers, request.full_url, response.status
         )
@@ -74,20 +74,20 @@ class Pages(urllib.request.BaseHandler):
         return bytes(body)
 
 
-def pages_of_images(page: str) -> dict[str, str]:
+def _pages_of_images(page: str) -> dict[str, str]:
     """URL of an image → URL of the page that shows it, from an index page. What is malformed is left out."""
     found = {}
     for entry in ENTRY.findall(page):
         try:
-            told = json.loads(html.unescape(entry))
+            facts = json.loads(html.unescape(entry))
         except ValueError:
             continue
-        if isinstance(told, dict) and isinstance(told.get("murl"), str) and isinstance(told.get("purl"), str):
-            found[told["murl"].replace(" ", "%20")] = told["purl"]
+        if isinstance(facts, dict) and isinstance(facts.get("murl"), str) and isinstance(facts.get("purl"), str):
+            found[facts["murl"].replace(" ", "%20")] = facts["purl"]
     return found
 
 
-class Index(Bing):
+class _Index(Bing):
     """The library's own loop over the index pages, with links collected where it would download them.
 
     It asks for the pages that begin at 0, 1, 2, …, which overlap almost wholly, and stops at the first page without a
@@ -147,17 +147,17 @@ class Index(Bing):
             yield self.found
 
 
-def search(query: str, licence: str, most: int, timeout: float) -> list[Candidate]:
+def search(query: str, *, licence: str, most: int, timeout: float) -> list[Candidate]:
     """At most `most` candidates for `query` in Bing's order, with the page of each; ranks count from 0.
 
     `timeout`: seconds for an index page. Raises StorageUnreachable when the index does not answer at all; when it stops
     answering on the way, the links until then are what there is.
     """
-    pages = Pages(timeout)
+    pages = _Pages(timeout)
     links: list[str] = []
     urllib.request.install_opener(urllib.request.build_opener(pages))
     try:
-        for page in stopping.interruptible(Index(query, licence, timeout).pages()):
+        for page in stopping.interruptible(_Index(query, licence, timeout).pages()):
             links += page
             log.info("index page read", query=query, links=len(links))
             if len(links) >= most:

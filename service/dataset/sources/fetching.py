@@ -47,7 +47,7 @@ class Fetcher:
     async def fetch(self, url: str) -> bytes:
         """The body of `url`; raises Rejection with the reason why there is none, Transient where that may change.
 
-        Raises Stopped when the process was told to stop while the host was busy with others.
+        Raises Stopped when a stop was requested while the host was busy with others.
         """
         try:
             parsed = URL(url)
@@ -62,9 +62,9 @@ class Fetcher:
     def _attempts(self, clock: asyncio.Timeout) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type(Transient),
-            wait=wait_as_told,
+            wait=_seconds_before_retry,
             # Waiting past the deadline would only turn the reason into a time-out.
-            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= remaining(clock),
+            stop=lambda state: state.attempt_number >= ATTEMPTS or state.upcoming_sleep >= _remaining(clock),
             reraise=True,
         )
 
@@ -104,7 +104,7 @@ class Fetcher:
         The clock stands still until then: a host with many images must not time out on its own queue.
         """
         turn = self._turns.setdefault(host, asyncio.Semaphore(self._per_host))
-        left = remaining(clock)
+        left = _remaining(clock)
         clock.reschedule(None)
         async with turn:
             stopping.check()  # there may be more in the queue than the time that is left is enough for
@@ -122,7 +122,7 @@ class Fetcher:
             try:
                 return await self._body(response)
             except BaseException:
-                abandon(response)
+                _abandon(response)
                 raise
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -145,22 +145,22 @@ async def open_fetcher(settings: DataPrepSettings) -> AsyncIterator[Fetcher]:
         yield Fetcher(internet, settings)
 
 
-def abandon(response: aiohttp.ClientResponse) -> None:
+def _abandon(response: aiohttp.ClientResponse) -> None:
     """Drops a connection at once. Closed under TLS, it waits for a goodbye, which a host that drips never says."""
     if response.connection is not None and response.connection.transport is not None:
         response.connection.transport.abort()
 
 
-def remaining(clock: asyncio.Timeout) -> float:
+def _remaining(clock: asyncio.Timeout) -> float:
     """Seconds until the clock, which is running, will have run down."""
     return (clock.when() or 0.0) - asyncio.get_running_loop().time()
 
 
-def wait_as_told(state: RetryCallState) -> float:
+def _seconds_before_retry(state: RetryCallState) -> float:
     """Seconds until the next attempt: what the host asked for, and never less than the usual backoff."""
     failure = state.outcome.exception() if state.outcome else None
-    told = failure.seconds if isinstance(failure, TryLater) else 0.0
-    return max(told, BACKOFF(state))
+    asked_for = failure.seconds if isinstance(failure, TryLater) else 0.0
+    return max(asked_for, BACKOFF(state))
 
 
 def check_status(status: int, retry_after: str = "") -> None:

@@ -23,7 +23,7 @@ GOODBYE = 0.25
 """Seconds, as aiohttp's own advice for connections under TLS."""
 
 
-class PublicResolver(AbstractResolver):
+class _PublicResolver(AbstractResolver):
     """Resolves names to public addresses; raises Rejection(dns) and Rejection(blocked_address)."""
 
     def __init__(self, threads: Executor) -> None:
@@ -37,7 +37,7 @@ class PublicResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         found = await asyncio.get_running_loop().run_in_executor(self._threads, public_addresses, host, port)
         return [
-            ResolveResult(hostname=host, host=address, port=port, family=family_of(address), proto=0, flags=0)
+            ResolveResult(hostname=host, host=address, port=port, family=_family_of(address), proto=0, flags=0)
             for address in found
         ]
 
@@ -45,7 +45,7 @@ class PublicResolver(AbstractResolver):
         """The threads are the owner's."""
 
 
-def family_of(address: str) -> socket.AddressFamily:
+def _family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
@@ -66,7 +66,7 @@ class Internet:
 
     def get(self, url: URL) -> "aiohttp.client._RequestContextManager":
         """A request for `url` itself: redirects are the caller's, because each of them has to be checked."""
-        proxy = proxy_for(url)
+        proxy = _proxy_for(url)
         if proxy is None:
             return self.direct.get(url, allow_redirects=False)
         return self.proxied.get(url, allow_redirects=False, proxy=proxy)
@@ -93,7 +93,7 @@ async def open_internet(headers: dict[str, str], operation_timeout: float, looku
 
     with ThreadPoolExecutor(lookups, thread_name_prefix="lookup") as threads:
         async with (
-            session(resolver=PublicResolver(threads), socket_factory=public_socket) as direct,
+            session(resolver=_PublicResolver(threads), socket_factory=public_socket) as direct,
             session() as proxied,
         ):
             yield Internet(direct, proxied)
@@ -101,7 +101,7 @@ async def open_internet(headers: dict[str, str], operation_timeout: float, looku
         await asyncio.sleep(GOODBYE)
 
 
-def proxy_for(url: URL) -> str | None:
+def _proxy_for(url: URL) -> str | None:
     """The proxy that http_proxy, https_proxy, all_proxy and no_proxy name for this URL."""
     proxies = getproxies()
     address = proxies.get(url.scheme) or proxies.get("all")

@@ -45,7 +45,7 @@ def candidates_of(content: bytes, place: str) -> list[Candidate]:
     Raises BadData for a file that is neither CSV nor Parquet, or that has no column `url`.
     """
     try:
-        table = table_of(content)
+        table = _table_of(content)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise BadData(f"DATA_PREP_URLS={place} is no CSV or Parquet file: {str(error).splitlines()[0]}") from error
     numbers: dict[str, int] = {}  # two columns may have the same name; of those that mean the same, the first counts
@@ -53,7 +53,7 @@ def candidates_of(content: bytes, place: str) -> list[Candidate]:
         numbers.setdefault(SYNONYMS.get(name.lower(), name.lower()), number)
     if "url" not in numbers:
         raise BadData(f"DATA_PREP_URLS={place} has no column `url`; it has {', '.join(table.column_names) or 'none'}")
-    values = {column: texts(table.column(numbers[column])) for column in COLUMNS if column in numbers}
+    values = {column: _texts(table.column(numbers[column])) for column in COLUMNS if column in numbers}
     candidates: list[Candidate] = []
     for row, url in enumerate(values.pop("url")):
         if url:
@@ -62,7 +62,7 @@ def candidates_of(content: bytes, place: str) -> list[Candidate]:
     return candidates
 
 
-def table_of(content: bytes) -> pyarrow.Table:
+def _table_of(content: bytes) -> pyarrow.Table:
     if content.startswith(PARQUET_MAGIC):
         return pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     # A cell may hold line breaks, as captions do; all columns are text, whatever they look like.
@@ -72,11 +72,11 @@ def table_of(content: bytes) -> pyarrow.Table:
     return pyarrow.csv.read_csv(pyarrow.BufferReader(content), parse_options=parsing, convert_options=types)
 
 
-def texts(column: pyarrow.ChunkedArray) -> list[str]:
-    return [text_of(value).strip() for value in column.to_pylist()]
+def _texts(column: pyarrow.ChunkedArray) -> list[str]:
+    return [_text_of(value).strip() for value in column.to_pylist()]
 
 
-def text_of(value: object) -> str:
+def _text_of(value: object) -> str:
     """A cell of a Parquet file may be bytes, where a writer did not say that they are text."""
     if value is None:
         return ""

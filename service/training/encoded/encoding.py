@@ -13,6 +13,7 @@ import numpy as np
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from service.artifacts import layout
 from service.artifacts.manifest import sha256_of
 from service.diffusion.family import Parts, Posterior
 from service.diffusion.framing import Framing, bucket_of, square
@@ -22,7 +23,7 @@ from service.logs import progress_bar
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.training.encoded.row_cache import CachedRow, RowCache
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 
 CROP = 3
 """The stream of random numbers that places crops; 0 to 2 are those of the training itself."""
@@ -91,12 +92,12 @@ def short_hash(text: str) -> str:
 
 def latent_cache(store: ObjectStore, parts: Parts, work_dir: Path) -> RowCache:
     """The posteriors that these image models have given so far, by `view_key`."""
-    return RowCache(store, f"cache/latents/{fingerprint(parts.image_models)}", Posterior._fields, work_dir)
+    return RowCache(store, layout.LatentsCache(fingerprint(parts.image_models)).path, Posterior._fields, work_dir)
 
 
 def prompt_cache(store: ObjectStore, parts: Parts, work_dir: Path) -> RowCache:
     """The conditions that these prompt models have given so far, by `prompt_key`."""
-    return RowCache(store, f"cache/prompts/{fingerprint(parts.prompt_models)}", parts.condition_names, work_dir)
+    return RowCache(store, layout.PromptsCache(fingerprint(parts.prompt_models)).path, parts.condition_names, work_dir)
 
 
 def fingerprint(models: Sequence[nn.Module]) -> str:
@@ -115,20 +116,20 @@ def fingerprint(models: Sequence[nn.Module]) -> str:
     return digest.hexdigest()[:12]
 
 
-def cache_latents(cache: RowCache, viewed: Sequence[Viewed], parts: Parts, agreement: Agreement) -> None:
+def cache_latents(cache: RowCache, viewed: Sequence[Viewed], parts: Parts, coordinator: Coordinator) -> None:
     """Sees to it that `cache` holds the posterior of every view."""
     by_key = {v.key: v for v in viewed}
 
     def compute(keys: Sequence[str]) -> Iterator[tuple[str, CachedRow]]:
         for model in parts.image_models:
-            model.to(agreement.accelerator.device)
+            model.to(coordinator.accelerator.device)
         for key in progress_bar(keys, "encoding images", len(keys)):
             # One by one: in a batch the latents would depend, in the last bit, on what else is missing.
             pixels = pixels_of(by_key[key])
             posterior = parts.encode_images(pixels[None], [by_key[key].image.name])
             yield key, {name: tensor[0] for name, tensor in posterior._asdict().items()}
 
-    fill(cache, list(by_key), compute, agreement)
+    fill(cache, list(by_key), compute, coordinator)
 
 
 def pixels_of(viewed: Viewed) -> Tensor:
@@ -137,48 +138,48 @@ def pixels_of(viewed: Viewed) -> Tensor:
     return pixels.flip(-1) if viewed.view.mirrored else pixels
 
 
-def cache_prompts(cache: RowCache, prompts: Sequence[str], parts: Parts, agreement: Agreement) -> None:
+def cache_prompts(cache: RowCache, prompts: Sequence[str], parts: Parts, coordinator: Coordinator) -> None:
     """Sees to it that `cache` holds the condition of every prompt."""
     by_key = {prompt_key(prompt): prompt for prompt in prompts}
 
     def compute(keys: Sequence[str]) -> Iterator[tuple[str, CachedRow]]:
         for model in parts.prompt_models:
-            model.to(agreement.accelerator.device)
+            model.to(coordinator.accelerator.device)
         for key in progress_bar(keys, "encoding captions", len(keys)):
             yield key, {name: tensor[0] for name, tensor in parts.encode_prompts([by_key[key]]).items()}
 
-    fill(cache, list(by_key), compute, agreement)
+    fill(cache, list(by_key), compute, coordinator)
 
 
 def fill(
     cache: RowCache,
     keys: Sequence[str],
     compute: Callable[[Sequence[str]], Iterable[tuple[str, CachedRow]]],
-    agreement: Agreement,
+    coordinator: Coordinator,
 ) -> None:
     """Computes the rows that are not there yet, each process its share; afterwards all of them can be read by all.
 
     Raises Stopped once any process is told to stop; the rows that were computed until then are kept.
     """
-    accelerator = agreement.accelerator
+    accelerator = coordinator.accelerator
     missing = [cache.open(keys)]
     # What one process sees as missing another may not, while a third run fills the same cache: the first one decides.
     broadcast_object_list(missing)
     mine = missing[0][accelerator.process_index :: accelerator.num_processes]
     rounds = math.ceil(len(missing[0]) / accelerator.num_processes)
-    cache.add(in_rounds(compute(mine), rounds, agreement))
+    cache.add(in_rounds(compute(mine), rounds, coordinator))
     accelerator.wait_for_everyone()
-    agreement.check()
+    coordinator.check()
     if lost := cache.open(keys):
         raise BadData(f"{len(lost)} rows of the cache cannot be read after they were written; start again")
 
 
 def in_rounds(
-    rows: Iterable[tuple[str, CachedRow]], rounds: int, agreement: Agreement
+    rows: Iterable[tuple[str, CachedRow]], rounds: int, coordinator: Coordinator
 ) -> Iterator[tuple[str, CachedRow]]:
     """Passes rows on, one a round, which all processes begin together; none any more once one of them is told to stop."""
     rows = iter(rows)
     for _ in range(rounds):
-        if agreement.told():
+        if coordinator.stop_requested():
             return
         yield from islice(rows, 1)

@@ -24,7 +24,7 @@ from service.training.encoded.encoding import (
 )
 from service.training.encoded.row_cache import RowCache
 from service.training.encoded.samples import EncodedDataset, Rows, on_device, stacked
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def encode_dataset(
     also: Sequence[str],
     parts: Parts,
     store: ObjectStore,
-    agreement: Agreement,
+    coordinator: Coordinator,
     settings: TrainSettings,
 ) -> tuple[EncodedDataset, HeldOut, Prompts]:
     """Encodes what no run has encoded before; gives the samples, the held-out set, and the prompts `also` and "".
@@ -54,7 +54,7 @@ def encode_dataset(
     views = list(viewed_training_images(train, settings))
     held_out = viewed_held_out(validation, settings.resolution)
     latents = latent_cache(store, parts, settings.work_dir)
-    cache_latents(latents, [view for of_image in views for view in of_image] + held_out, parts, agreement)
+    cache_latents(latents, [view for of_image in views for view in of_image] + held_out, parts, coordinator)
 
     captions = [image.caption for image in train]
     prompts = [*captions, *(image.caption for image in validation), *also, ""]
@@ -67,12 +67,12 @@ def encode_dataset(
         }
     else:
         states = prompt_cache(store, parts, settings.work_dir)
-        cache_prompts(states, prompts, parts, agreement)
+        cache_prompts(states, prompts, parts, coordinator)
         conditions = states
 
     latent_keys = [[view.key for view in of_image] for of_image in views]
     condition_keys = [prompt_key(caption) for caption in [*captions, ""]]
-    policy, device = settings.cache_on_device, agreement.accelerator.device
+    policy, device = settings.cache_on_device, coordinator.accelerator.device
     samples = EncodedDataset(
         names=[image.name for image in train],
         latents_of=on_device(latents, [key for keys in latent_keys for key in keys], device, policy),

@@ -26,12 +26,12 @@ log = structlog.get_logger(__name__)
 
 # What a failed peer leaves to the others is a broken connection, which they take for a lost peer, or for a bug.
 CONSEQUENCES = (ExitCode.BUG, ExitCode.PEER_LOST)
-LINGER = 5.0
+LOST_PEER_DELAY = 5.0
 """Seconds that a worker with such a code waits before it ends."""
-LOOK_EVERY = 0.1
-"""Seconds between two looks of the launcher for a stop."""
-MEETING_SHARE = 0.75
-"""Of the grace time: so long a launcher that is told to stop waits for workers that have not begun."""
+CHECK_EVERY = 0.1
+"""Seconds between two checks of the launcher for a stop."""
+STARTING_SHARE = 0.75
+"""Of the grace time: so long a launcher that is asked to stop waits for workers that have not begun."""
 
 
 @dataclass(frozen=True)
@@ -70,38 +70,57 @@ def is_worker(environment: Mapping[str, str]) -> bool:
     return "LOCAL_RANK" in environment and "WORLD_SIZE" in environment
 
 
-class Line:
-    """What the launcher and its workers tell each other, in shared memory: without a lock, which a killed one would keep."""
+class SharedFlags:
+    """Two flags between the launcher and its workers, in shared memory: without a lock, which a killed one would keep."""
 
     def __init__(self) -> None:
         context = torch.multiprocessing.get_context("spawn")
         self._stop = context.RawValue("b", 0)
-        self._begun = context.RawValue("b", 0)
+        self._started = context.RawValue("b", 0)
 
-    def stop(self) -> None:
+    def request_stop(self) -> None:
         self._stop.value = 1
 
     def stop_requested(self) -> bool:
         return bool(self._stop.value)
 
-    def begin(self) -> None:
+    def set_started(self) -> None:
         """A worker is at work."""
-        self._begun.value = 1
+        self._started.value = 1
 
-    def has_begun(self) -> bool:
-        return bool(self._begun.value)
-
-
-Work = Callable[[TrainSettings, Line], None]
+    def any_started(self) -> bool:
+        return bool(self._started.value)
 
 
-def run_workers(work: Work, settings: TrainSettings, workers: Workers) -> None:
-    """Runs `work(settings, line)` in every process and waits for all of them.
+WorkerMain = Callable[[TrainSettings, SharedFlags], None]
+
+
+def run_workers(worker_main: WorkerMain, settings: TrainSettings, workers: Workers) -> None:
+    """Runs `worker_main(settings, flags)` in every process and waits for all of them.
 
     Raises WorkerFailed with the exit code of the worker that failed for a reason of its own, Stopped when they stopped
-    because they were told to, PeerLost for one that was killed.
+    because they were asked to, PeerLost for one that was killed.
     """
-    config = LaunchConfig(
+    log.info("workers started", processes=workers.processes, nodes=workers.nodes, node_rank=workers.node_rank)
+    flags = SharedFlags()
+    try:
+        with forwarding_stop(flags, settings.grace_seconds):
+            elastic_launch(launch_config(settings, workers), worker_main)(settings, flags)
+    except ChildFailedError as error:
+        rank, failure = root_cause(error.failures)
+        if failure.exitcode == ExitCode.STOPPED:
+            raise Stopped("told to stop; the workers have saved their work, start the job again to go on") from error
+        if failure.exitcode < 0:
+            raise PeerLost(
+                f"worker {rank} was killed by signal {-failure.exitcode}; start the job again, it goes on from its last "
+                "checkpoint"
+            ) from error
+        code = ExitCode(failure.exitcode) if failure.exitcode in set(ExitCode) else ExitCode.BUG
+        raise WorkerFailed(f"worker {rank} ended with exit code {failure.exitcode}, see its own line", code) from error
+
+
+def launch_config(settings: TrainSettings, workers: Workers) -> LaunchConfig:
+    return LaunchConfig(
         min_nodes=workers.nodes,
         max_nodes=workers.nodes,
         nproc_per_node=workers.processes,
@@ -119,27 +138,11 @@ def run_workers(work: Work, settings: TrainSettings, workers: Workers) -> None:
         # would not tell how they ended.
         signals_to_handle="SIGHUP,SIGQUIT",
     )
-    log.info("workers started", processes=workers.processes, nodes=workers.nodes, node_rank=workers.node_rank)
-    line = Line()
-    try:
-        with passing_stop_on(line, settings.grace_seconds):
-            elastic_launch(config, work)(settings, line)
-    except ChildFailedError as error:
-        rank, failure = root_cause(error.failures)
-        if failure.exitcode == ExitCode.STOPPED:
-            raise Stopped("told to stop; the workers have saved their work, start the job again to go on") from error
-        if failure.exitcode < 0:
-            raise PeerLost(
-                f"worker {rank} was killed by signal {-failure.exitcode}; start the job again, it goes on from its last "
-                "checkpoint"
-            ) from error
-        code = ExitCode(failure.exitcode) if failure.exitcode in set(ExitCode) else ExitCode.BUG
-        raise WorkerFailed(f"worker {rank} ended with exit code {failure.exitcode}, see its own line", code) from error
 
 
 @contextmanager
-def passing_stop_on(line: Line, grace: int) -> Iterator[None]:
-    """Tells the workers to stop as soon as this process is told to.
+def forwarding_stop(flags: SharedFlags, grace: int) -> Iterator[None]:
+    """Asks the workers to stop as soon as this process is asked to.
 
     While the block starts them the signals are held back in its thread, and so in theirs, until they can listen: one
     that reaches the whole process group must not end a worker that is still loading its libraries.
@@ -147,11 +150,11 @@ def passing_stop_on(line: Line, grace: int) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(LOOK_EVERY):
+        while not ended.wait(CHECK_EVERY):
             if stopping.requested():
-                line.stop()
+                flags.request_stop()
                 # Nobody may ever have come to the meeting place: there is no end to wait for, and nothing to save.
-                if not ended.wait(MEETING_SHARE * grace) and not line.has_begun():
+                if not ended.wait(STARTING_SHARE * grace) and not flags.any_started():
                     log.warning("stopped before any worker had begun", exit_code=int(ExitCode.STOPPED))
                     os._exit(ExitCode.STOPPED)
                 return
@@ -197,7 +200,7 @@ def exit_with(code: ExitCode) -> None:
     """
     if code in CONSEQUENCES:
         stopping.deaf()
-        time.sleep(LINGER)
+        time.sleep(LOST_PEER_DELAY)
     if code != ExitCode.DONE:
         sys.stderr.flush()
         os._exit(code)

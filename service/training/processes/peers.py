@@ -26,7 +26,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 @contextmanager
-def lost_peers_told() -> Iterator[None]:
+def reporting_lost_peers() -> Iterator[None]:
     """Raises PeerLost in place of what a broken process group raises in the block."""
     try:
         yield

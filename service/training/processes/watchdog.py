@@ -16,30 +16,30 @@ from service.outcome import tell_outcome
 
 log = structlog.get_logger(__name__)
 
-LOOKS = 20
-"""How often it looks within the time that it allows."""
-LAST_WORD = 5.0
+CHECKS = 20
+"""How often it checks within the time that it allows."""
+REPORT_TIMEOUT = 5.0
 """Seconds that it takes at most to say why it ends the process."""
 
 
 class Watchdog:
-    """Ends the process with STALLED when nothing was heard for `seconds`; 0 waits for ever.
+    """Ends the process with STALLED when no heartbeat came for `seconds`; 0 waits for ever.
 
     At once, and not by an exception: the main thread may hang in a device or in a process group, where none reaches it.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._heard_at = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=copy_context().run, args=(self._watch,), name="watchdog", daemon=True)
 
-    def heard(self) -> None:
+    def heartbeat(self) -> None:
         """Some piece of work is done. Costs nothing."""
-        self._heard_at = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
     def __enter__(self) -> "Watchdog":
-        self.heard()
+        self.heartbeat()
         if self._seconds:
             self._thread.start()
         return self
@@ -48,21 +48,21 @@ class Watchdog:
         self._ended.set()
 
     def _watch(self) -> None:
-        while not self._ended.wait(self._seconds / LOOKS):
-            silence = time.monotonic() - self._heard_at
+        while not self._ended.wait(self._seconds / CHECKS):
+            silence = time.monotonic() - self._last_heartbeat
             if silence > self._seconds:
-                self._bark(silence)
+                self._end_process(silence)
 
-    def _bark(self, silence: float) -> None:
+    def _end_process(self, silence: float) -> None:
         # The stacks first: they need no lock that the thread which hangs may hold.
         faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
         # What follows may need one, so it is not waited for without end.
-        last_word = threading.Thread(target=copy_context().run, args=(self._tell, silence), daemon=True)
-        last_word.start()
-        last_word.join(LAST_WORD)
+        report = threading.Thread(target=copy_context().run, args=(self._report, silence), daemon=True)
+        report.start()
+        report.join(REPORT_TIMEOUT)
         os._exit(ExitCode.STALLED)
 
-    def _tell(self, silence: float) -> None:
+    def _report(self, silence: float) -> None:
         error = (
             f"no step was finished for {silence:.0f} s, more than TRAIN_STALL_SECONDS={self._seconds:g}; the stacks above "
             "say where it hangs; start the job again, it goes on from its last checkpoint"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.artifacts.layout import Checkpoint
 from service.artifacts.publishing import list_artifacts, publish, publish_version, verify
 from service.artifacts.retention import Keep, carry_out, checkpoints_to_delete, plan_retention, plan_sweep
 from service.artifacts.runs import Run
@@ -39,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def checkpoint(run: Run, folder: Path, step: int, attempt: str = "a") -> str:
-    path = run.path(f"checkpoints/step-{step:08d}/{attempt}")
+    path = Checkpoint(run.run_id, step, attempt).path
     publish(run.store, folder, kind="checkpoint", path=path)
     return path
 
@@ -86,12 +87,12 @@ def test_a_plan_deletes_nothing_and_carrying_it_out_deletes_what_it_lists(run: R
     before = keys_of(store)
     plan = plan_retention(run, Keep(2, 3), {1}, NOW)
     assert keys_of(store) == before
-    assert [deletion.path for deletion in plan] == [run.path(f"checkpoints/step-{step:08d}/a") for step in (2, 4)]
+    assert [deletion.path for deletion in plan] == [Checkpoint(run.run_id, step, "a").path for step in (2, 4)]
     assert all(deletion.keys[0].endswith("MANIFEST.json") and deletion.bytes > 1000 for deletion in plan)
     carry_out(store, plan)
     assert before - keys_of(store) == {key for deletion in plan for key in deletion.keys}
     assert all(verify(store, path) for path in list_artifacts(store, ""))
-    assert not (store.root / run.path("checkpoints/step-00000002")).exists()
+    assert not (store.root / "runs/local/checkpoints/step-00000002").exists()
 
 
 def test_the_manifest_goes_first(run: Run, folder: Path) -> None:
@@ -105,7 +106,7 @@ def test_the_manifest_goes_first(run: Run, folder: Path) -> None:
     for step in (1, 2, 3):
         checkpoint(run, folder, step)
     carry_out(Watched(run.store.root), plan_retention(run, Keep(2, 0), set(), NOW))
-    assert deleted[0] == run.path("checkpoints/step-00000001/a/MANIFEST.json")
+    assert deleted[0] == ("runs/local/checkpoints/step-00000001/a/MANIFEST.json")
 
 
 def test_of_two_attempts_at_a_step_one_stays_and_of_the_newest_both(run: Run, folder: Path) -> None:
@@ -120,7 +121,7 @@ def test_of_two_attempts_at_a_step_the_whole_one_stays(run: Run, folder: Path) -
     for step in (1, 2):
         for attempt in ("a", "b"):
             checkpoint(run, folder, step, attempt)
-    run.store.delete(run.path("checkpoints/step-00000001/a/weights"))
+    run.store.delete("runs/local/checkpoints/step-00000001/a/weights")
     assert plan_retention(run, Keep(2, 0), set(), NOW) == []
 
 
@@ -128,7 +129,7 @@ def test_damaged_checkpoints_push_no_good_one_out(run: Run, folder: Path) -> Non
     for step in range(1, 6):
         checkpoint(run, folder, step)
     for step in (3, 4, 5):
-        run.store.put(run.path(f"checkpoints/step-{step:08d}/a/weights"), b"short")
+        run.store.put(f"{Checkpoint(run.run_id, step, 'a').path}/weights", b"short")
     assert plan_retention(run, Keep(2, 0), set(), NOW) == []
     for step in (6, 7):
         checkpoint(run, folder, step)

@@ -5,8 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dataset.candidates import Candidate, Features, Reason, Record
-from service.dataset.selection import Criteria, by_turns, groups, host_of, plan, select, shard
+from service.dataset.candidates import Candidate, Reason, Record
+from service.dataset.selection import Criteria, by_turns, host_of, look_alike_groups, plan, select, shard_of
+from tests.unit.dataset.records import features_of
 
 ALL = 0xFFFFFFFFFFFFFFFF
 HALF = 0xFFFFFFFF00000000
@@ -14,12 +15,12 @@ HALF = 0xFFFFFFFF00000000
 
 def record(rank: int, sha256: str = "", look: int = 0, side: int = 64, relevance: float | None = None) -> Record:
     """A good image; `look` is both of its perceptual hashes."""
-    features = Features(sha256 or f"{rank:064x}", side, side, side, side, look, look, 0, relevance=relevance)
+    features = features_of(sha256 or f"{rank:064x}", (side, side), look=look, relevance=relevance)
     return Record(Candidate(rank, f"{rank}.png"), features=features)
 
 
 def criteria(**values: object) -> Criteria:
-    return Criteria(100, "drop", 4, 0)._replace(**values)
+    return Criteria(limit=100, near_duplicates="drop", near_distance=4, min_relevance=0)._replace(**values)
 
 
 def outcome(records: list[Record]) -> dict[int, Reason | None]:
@@ -46,7 +47,7 @@ def test_no_more_candidates_are_looked_at_than_asked_for_and_none_is_forgotten()
 @given(st.integers(0, 60), st.integers(1, 9))
 def test_shards_are_disjoint_cover_everything_and_are_of_one_size(total: int, count: int) -> None:
     candidates = [Candidate(rank, f"{rank}") for rank in range(total)]
-    shards = [shard(candidates, index, count) for index in range(count)]
+    shards = [shard_of(candidates, index, count) for index in range(count)]
     assert sorted(c.rank for part in shards for c in part) == list(range(total))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
@@ -116,5 +117,5 @@ def test_the_choice_depends_neither_on_the_order_nor_on_shards_that_chose_before
 def test_no_two_accepted_images_look_alike_and_every_group_keeps_one(drawn: list[tuple[int, int, int]]) -> None:
     records = [record(rank, look=look, side=side) for rank, (look, side, _) in enumerate(drawn)]
     accepted = [one for one in select(records, criteria()) if one.reason is None]
-    assert all(len(group) == 1 for group in groups(accepted, 4))
-    assert len(accepted) == len(groups(records, 4))
+    assert all(len(group) == 1 for group in look_alike_groups(accepted, 4))
+    assert len(accepted) == len(look_alike_groups(records, 4))

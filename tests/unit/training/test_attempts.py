@@ -54,5 +54,5 @@ def test_the_pod_gives_the_attempt_its_name(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_note_that_cannot_be_read_stops_nobody(tmp_path: Path) -> None:
     run = Run(open_store(str(tmp_path)), "r")
-    run.store.put(run.path("attempts/x.json"), b"{")
+    run.store.put("runs/r/attempts/x.json", b"{")
     assert begin_attempt(run, 0, allowed=1).step == 0

@@ -11,7 +11,7 @@ from service.training.callbacks import committing, tell_of_grace
 from service.training.checkpoints import newest
 from service.training.progress import Measurement
 from service.training.status import Status
-from tests.unit.training.test_training import settings_for, trainer_for
+from tests.unit.training.building import settings_for, trainer_for
 
 
 def test_the_newest_checkpoints_stay_and_that_of_the_best_step_and_every_so_many(tmp_path: Path) -> None:

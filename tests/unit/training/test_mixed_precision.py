@@ -17,9 +17,9 @@ from service.diffusion.sd15.noise import DDPMNoise
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.encoded.loading import encode_dataset
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 from service.training.trainer import Trainer
-from tests.unit.training.test_training import Nothing
+from tests.unit.training.building import Nothing
 
 STEPS = 30
 
@@ -36,7 +36,7 @@ def trained(folder: Path, precision: str) -> Trainer:
         CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(miniature.SAMPLES.glob("*.png"))[:8]
     ]
     store = open_store(str(folder / "artifacts"))
-    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Agreement(accelerator), settings)
+    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Coordinator(accelerator), settings)
     torch.manual_seed(0)
     denoiser = parts.trainable(settings, torch.bfloat16 if precision == "bf16" else torch.float32)
     trainer = Trainer(accelerator, denoiser, parts.noise_scheduler, data, held_out, settings)

@@ -24,11 +24,11 @@ from service.diffusion.sd15.prompts import STATES
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.encoded.loading import encode_dataset
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 from service.training.randomness import Draw, draw, global_batch
 from service.training.trainer import Trainer
-from tests.unit.diffusion.test_diffusion import small_unet
-from tests.unit.training.test_training import SHAPE, encoded, plain_sample
+from tests.unit.diffusion.building import small_unet
+from tests.unit.training.building import SHAPE, encoded, plain_sample
 
 STEPS = 20
 RESOLUTION = 32
@@ -180,7 +180,7 @@ def prepared_miniature(kind: str, settings: TrainSettings) -> tuple[Trainer, lis
     images = [CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(SAMPLES.glob("*.png"))[:3]]
     store = open_store(str(settings.work_dir / "artifacts"))
     accelerator = Accelerator(cpu=True)
-    data, held_out, _ = encode_dataset(images, images[:1], [], parts, store, Agreement(accelerator), settings)
+    data, held_out, _ = encode_dataset(images, images[:1], [], parts, store, Coordinator(accelerator), settings)
     ours, start = with_moved_lora(parts.unet, settings)
     trainer = Trainer(accelerator, InDouble(parts.unet.double()), DDPMNoise(scheduler), data, held_out, settings)
 

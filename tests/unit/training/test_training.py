@@ -20,68 +20,23 @@ from service.diffusion.sd15.lora import add_lora
 from service.diffusion.sd15.noise import DDPMNoise
 from service.diffusion.sd15.prompts import STATES
 from service.exits import BadConfiguration, Diverged, Stopped
-from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training import trainer as trainer_module
 from service.training.checkpoints import check_identity, commit, identity, newest_first, newest_valid
-from service.training.encoded.samples import EncodedDataset
-from service.training.randomness import Draw, draw, global_batch
+from service.training.randomness import draw, global_batch
 from service.training.trainer import Trainer
-from tests.noise import random_dataset
-from tests.unit.diffusion.test_diffusion import small_unet
-
-SHAPE = (4, 8, 8)
-
-
-def encoded(count: int = 5) -> EncodedDataset:
-    return random_dataset(count, SHAPE, (5, 12))
-
-
-def plain_sample(data: EncodedDataset, index: int, d: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents and prompt states as the formulas have them."""
-    row = data.latents_of[f"{index} mirrored" if d.flip else str(index)]
-    state = data.conditions_of[str(len(data) if d.drop_caption else index)][STATES]
-    return row["mean"] + row["deviation"] * d.posterior_noise, state
-
-
-class Nothing:
-    """No checkpoints, no pictures."""
-
-    def checkpoint(self, step: int) -> None: ...
-
-    def sample(self, step: int) -> None: ...
-
-    def between(self) -> None: ...
-
-
-class Saving(Nothing):
-    def __init__(self, trainer: Trainer, folder: Path) -> None:
-        self.trainer, self.folder = trainer, folder
-
-    def checkpoint(self, step: int) -> None:
-        self.trainer.save(self.folder / str(step))
-
-
-def settings_for(**options: object) -> TrainSettings:
-    return TrainSettings(**{"batch_size": 4, "max_steps": 6, "learning_rate": 1e-2, "checkpoint_every": 3, **options})
-
-
-def trainer_for(settings: TrainSettings) -> Trainer:
-    unet = small_unet()
-    torch.manual_seed(settings.seed)
-    add_lora(unet, settings)
-    held_out = HeldOut(torch.ones(1, *SHAPE), {STATES: torch.zeros(1, 5, 12)})
-    return Trainer(Accelerator(cpu=True), UNetDenoiser(unet), DDPMNoise(DDPMScheduler()), encoded(), held_out, settings)
-
-
-def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.lora().items()}
-
-
-def distance(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Of all tensors together, relative to the norm of the second."""
-    both = [torch.cat([one[name].flatten() for name in sorted(other)]) for one in (state, other)]
-    return float((both[0] - both[1]).norm() / both[1].norm())
+from tests.unit.diffusion.building import small_unet
+from tests.unit.training.building import (
+    SHAPE,
+    Nothing,
+    Saving,
+    distance,
+    encoded,
+    plain_sample,
+    settings_for,
+    trained_state,
+    trainer_for,
+)
 
 
 def test_training_equals_a_plain_loop() -> None:

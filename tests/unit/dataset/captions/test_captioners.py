@@ -24,7 +24,7 @@ from service.dataset.captions import captioners
 from service.dataset.captions.captioners import open_captioner
 from service.exits import BadData
 from service.settings.data_prep import DataPrepSettings
-from tests.integration.pictures import sprite
+from tests.pictures import sprite
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 WORDS = [*SPECIAL, "describe", "it", "USER:", "ASSISTANT:", "a", "red", "cat", "dog", "castle"]

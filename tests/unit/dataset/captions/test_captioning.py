@@ -10,19 +10,14 @@ import torch
 from PIL import Image
 from structlog.testing import capture_logs
 
-from service.dataset.candidates import Candidate, Features, Reason, Record
+from service.dataset.candidates import Candidate, Reason, Record
 from service.dataset.captions import captioners
 from service.dataset.captions.captioning import CaptionCache, captions_for, in_batches, read_ahead
 from service.exits import BadData, OutOfDeviceMemory
 from service.settings.data_prep import DataPrepSettings
 from service.storage.local import LocalStore
-from tests.integration.pictures import sprite
-
-
-def record(rank: int, caption: str | None = None) -> Record:
-    return Record(
-        Candidate(rank, f"{rank}.png", caption=caption), features=Features(f"{rank:064x}", 1, 1, 1, 1, 0, 0, 0)
-    )
+from tests.pictures import sprite
+from tests.unit.dataset.records import record
 
 
 def image_of(one: Record) -> Image.Image:
@@ -67,14 +62,19 @@ def test_an_image_is_described_once_whatever_the_style_and_the_run(tmp_path: Pat
 
 
 def test_the_owner_s_captions_are_kept_and_only_the_others_are_described(tmp_path: Path, counting: Counting) -> None:
-    records = [record(0, "a pixel art of a cat"), record(1), record(2, "None"), Record(Candidate(3, "x"), Reason.DNS)]
+    records = [
+        record(0, caption="a pixel art of a cat"),
+        record(1),
+        record(2, caption="None"),
+        Record(Candidate(3, "x"), Reason.DNS),
+    ]
     captions = captions_for(records, image_of, settings(style=""), LocalStore(tmp_path))
     assert captions == {records[0].sha256: "a pixel art of a cat", records[1].sha256: "number 1 0"}
     assert counting.batches == [1]
 
 
 def test_nobody_describes_an_image_where_the_captions_are_to_come_with_them(tmp_path: Path, counting: Counting) -> None:
-    records = [record(0, "a cat"), record(1)]
+    records = [record(0, caption="a cat"), record(1)]
     captions = captions_for(records, image_of, settings(captioner="sidecar"), LocalStore(tmp_path))
     assert captions == {records[0].sha256: "pixels, a cat"}
     assert counting.batches == []
@@ -82,7 +82,7 @@ def test_nobody_describes_an_image_where_the_captions_are_to_come_with_them(tmp_
 
 def test_a_caption_is_cut_to_what_the_text_encoder_reads_and_that_is_told(tmp_path: Path) -> None:
     with capture_logs() as events:
-        captions = captions_for([record(0, "a red cat, " * 60)], image_of, settings(), LocalStore(tmp_path))
+        captions = captions_for([record(0, caption="a red cat, " * 60)], image_of, settings(), LocalStore(tmp_path))
     from transformers import AutoTokenizer
 
     from service import miniature

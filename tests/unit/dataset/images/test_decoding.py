@@ -3,7 +3,6 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image, ImageCms
 from service.dataset.candidates import Reason, Rejection
 from service.dataset.images import decoding
 from service.dataset.images.decoding import quiet_decoders
+from tests.pictures import encoded
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -28,12 +28,6 @@ def quiet() -> Iterator[None]:
 
 def decode(source: bytes | Path) -> Image.Image:
     return decoding.decode(source).image
-
-
-def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, format=file_format, **options)
-    return buffer.getvalue()
 
 
 def halves(left: tuple[int, ...], right: tuple[int, ...], mode: str = "RGB") -> Image.Image:

@@ -1,12 +1,19 @@
 """The shape in which an image enters the data set."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from service.dataset.images.resizing import shaped, squared
+from service.dataset.images import resizing
+from service.dataset.images.resizing import squared
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def shaped(image: Image.Image, square: Any, side: int | None, enlarge: str, shrink: str) -> Image.Image:
+    return resizing.shaped(image, square=square, side=side, enlarge=enlarge, shrink=shrink)
 
 
 def test_squares_are_cut_from_the_centre_or_padded_with_white() -> None:

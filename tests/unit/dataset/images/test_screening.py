@@ -13,7 +13,7 @@ from service.dataset.candidates import Reason, Rejection
 from service.dataset.images.decoding import quiet_decoders
 from service.dataset.images.screening import Screened, screen
 from service.settings.data_prep import DataPrepSettings
-from tests.integration.pictures import encoded, sprite
+from tests.pictures import encoded, sprite
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from service.training.encoded import encoding
 from service.training.encoded.encoding import fingerprint, views_of
 from service.training.encoded.loading import encode_dataset
 from service.training.encoded.samples import EncodedDataset
-from service.training.processes.agreement import Agreement
+from service.training.processes.coordinator import Coordinator
 from service.training.randomness import draw
 
 
@@ -54,7 +54,7 @@ Encode = Callable[..., EncodedDataset]
 def encode(parts: Components, images: list[CaptionedImage], tmp_path: Path) -> Encode:
     def run(train: list[CaptionedImage] = images, **options: object) -> EncodedDataset:
         store, settings = open_store(str(tmp_path / "artifacts")), settings_for(tmp_path, **options)
-        return encode_dataset(train, images[:1], [], parts, store, Agreement(Accelerator(cpu=True)), settings)[0]
+        return encode_dataset(train, images[:1], [], parts, store, Coordinator(Accelerator(cpu=True)), settings)[0]
 
     return run
 
@@ -185,7 +185,7 @@ def test_once_the_cache_is_filled_the_frozen_models_can_leave_the_memory(
     own = load_components(TrainSettings(model_base="miniature"))
     gone = [weakref.ref(own.vae), weakref.ref(own.text_encoder)]
     store, settings = open_store(str(tmp_path / "artifacts")), settings_for(tmp_path)
-    kept = encode_dataset(images, images[:1], ["a cat"], own, store, Agreement(Accelerator(cpu=True)), settings)
+    kept = encode_dataset(images, images[:1], ["a cat"], own, store, Coordinator(Accelerator(cpu=True)), settings)
     unet = own.unet
     del own
     gc.collect()

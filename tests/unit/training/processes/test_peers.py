@@ -4,7 +4,7 @@ import pytest
 from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
 from service.exits import ExitCode, PeerLost, judge
-from service.training.processes.peers import is_lost_peer, lost_peers_told
+from service.training.processes.peers import is_lost_peer, reporting_lost_peers
 
 GLOO = "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/"
 
@@ -23,7 +23,7 @@ GLOO = "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/"
     ],
 )  # fmt: skip
 def test_a_broken_process_group_is_a_lost_peer(error: RuntimeError) -> None:
-    with pytest.raises(PeerLost, match="start the job again") as told, lost_peers_told():
+    with pytest.raises(PeerLost, match="start the job again") as told, reporting_lost_peers():
         raise error
     assert judge(told.value)[0] == ExitCode.PEER_LOST
     assert "\n" not in str(told.value)
@@ -41,5 +41,5 @@ def test_a_broken_process_group_is_a_lost_peer(error: RuntimeError) -> None:
 )
 def test_any_other_error_is_what_it_was(error: Exception) -> None:
     assert not is_lost_peer(error)
-    with pytest.raises(type(error)), lost_peers_told():
+    with pytest.raises(type(error)), reporting_lost_peers():
         raise error

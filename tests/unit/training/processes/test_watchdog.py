@@ -34,7 +34,7 @@ class Clogged(io.StringIO):
 def hang_writing(said: Path, seconds: float) -> None:
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
     configure_logs("json")
-    watchdog.LAST_WORD = 0.2
+    watchdog.REPORT_TIMEOUT = 0.2
     sys.stderr = Clogged()
     with Watchdog(seconds):
         sys.stderr.write("…")
@@ -68,6 +68,6 @@ def test_one_that_hangs_with_the_lock_of_the_log_ends_all_the_same(tmp_path: Pat
 def test_one_that_gets_on_is_left_alone() -> None:
     with Watchdog(30) as watchdog:
         for _ in range(1000):
-            watchdog.heard()
+            watchdog.heartbeat()
     with Watchdog(0):
         time.sleep(0.05)

@@ -1,0 +1,365 @@
+"""Every path below ARTIFACTS_URI, built and parsed here and nowhere else.
+
+A kind of path is declared once, as a class: its template gives `path` as well as `parse`, so that the two cannot disagree.
+
+    Checkpoint("local", 500, "0123456789ab").path      "runs/local/checkpoints/step-00000500/0123456789ab"
+    Checkpoint.parse("runs/local/checkpoints/…").step  500
+"""
+
+import re
+import string
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from service.exits import BadConfiguration
+from service.storage.keys import checked_key
+
+PARTS = {
+    "version": r"[0-9a-f]{16}",
+    "revision": r"[0-9a-f]{16,64}",
+    "model": r".+?",  # a hub's id has a slash in it
+    "step": r"\d+",
+    "rank": r"\d+",
+    "index": r"\d+",
+    "count": r"\d+",
+    "number": r"\d+",
+}
+"""What a part of a path looks like; any other is one name without a slash."""
+ANY_NAME = r"[^/]+"
+
+
+@dataclass_transform(frozen_default=True)
+class Place:
+    """A path of the layout. `template` has the class's fields in braces.
+
+    `swept`: below it is nothing but one artifact, or what becomes one. What lies there without a manifest, and has not been
+    written to for a day, was left by a writer that was killed, and retention deletes it.
+    """
+
+    template: ClassVar[str]
+    swept: ClassVar[bool]
+
+    def __init_subclass__(cls, template: str, swept: bool = False) -> None:
+        cls.template, cls.swept = template, swept
+        dataclass(frozen=True)(cls)
+
+    @property
+    def path(self) -> str:
+        """The path below ARTIFACTS_URI. Raises BadConfiguration for a part that cannot stand where it should."""
+        path = checked_key(self.template.format(**vars(self)))
+        if self.parse(path) != self:
+            raise BadConfiguration(f"{path!r} is no path of the form {self.template}")
+        return path
+
+    @classmethod
+    def parse(cls, path: str) -> Self | None:
+        """The parts of a path of this kind; None for any other path."""
+        match = re.fullmatch(_pattern(cls.template, named=True), path)
+        return cls._of(match) if match else None
+
+    @classmethod
+    def around(cls, key: str) -> Self | None:
+        """The path of this kind that `key` lies below; None when it lies elsewhere."""
+        match = re.match(_pattern(cls.template, named=True) + "/", key)
+        return cls._of(match) if match else None
+
+    @classmethod
+    def _of(cls, match: re.Match[str]) -> Self:
+        values: dict[str, Any] = match.groupdict()
+        return cls(**{field.name: int(values[field.name]) if field.type is int else values[field.name]
+                      for field in fields(cls)})  # type: ignore[arg-type]  # fmt: skip
+
+
+@cache
+def _pattern(template: str, *, named: bool) -> str:
+    """The regular expression of a template; its groups bear names only where one expression has each of them once."""
+    pattern = ""
+    for literal, name, _, _ in string.Formatter().parse(template):
+        pattern += re.escape(literal)
+        if name:
+            part = PARTS.get(name, ANY_NAME)
+            pattern += f"(?P<{name}>{part})" if named else f"(?:{part})"
+    return pattern
+
+
+# Data sets and models
+
+
+class DatasetVersions(Place, template="datasets/{name}"):
+    """All versions of a data set."""
+
+    name: str
+
+
+class Dataset(Place, template="datasets/{name}/{version}", swept=True):
+    """A data set."""
+
+    name: str
+    version: str
+
+
+class Model(Place, template="models/{model}/{revision}", swept=True):
+    """Weights of a model, mirrored from the hub."""
+
+    model: str
+    revision: str
+
+
+class RegistryEntry(Place, template="registry/{name}/{number:08d}-{digest}.json"):
+    """An entry in the history of a model, which nobody ever changes; the highest number is that of today."""
+
+    name: str
+    number: int
+    digest: str
+
+
+REGISTRY = "registry/"
+"""What every entry of the registry begins with."""
+
+
+# Caches, which runs share
+
+
+class LatentsCache(Place, template="cache/latents/{fingerprint}"):
+    """Rows that the autoencoder with this fingerprint has encoded."""
+
+    fingerprint: str
+
+
+class Latents(Place, template="cache/latents/{fingerprint}/{version}", swept=True):
+    """Some of these rows."""
+
+    fingerprint: str
+    version: str
+
+
+class PromptsCache(Place, template="cache/prompts/{fingerprint}"):
+    """Rows that the text encoder with this fingerprint has encoded."""
+
+    fingerprint: str
+
+
+class Prompts(Place, template="cache/prompts/{fingerprint}/{version}", swept=True):
+    """Some of these rows."""
+
+    fingerprint: str
+    version: str
+
+
+class CaptionsCache(Place, template="cache/captions/{captioner}"):
+    """What a captioner said about images."""
+
+    captioner: str
+
+
+class Captions(Place, template="cache/captions/{captioner}/{digest}.jsonl"):
+    """What it said about one batch of them."""
+
+    captioner: str
+    digest: str
+
+
+# A run, and the notes that its jobs leave for each other and for people
+
+
+class RunFolder(Place, template="runs/{run}"):
+    """All that belongs to one RUN_ID."""
+
+    run: str
+
+
+RUNS = "runs/"
+"""What every path of every run begins with."""
+
+
+class DatasetNote(Place, template="runs/{run}/dataset.json"):
+    """Which data set the run works with."""
+
+    run: str
+
+
+class ConfigNote(Place, template="runs/{run}/config.json"):
+    """The settings of the training."""
+
+    run: str
+
+
+class StatusNote(Place, template="runs/{run}/status.json"):
+    """How far the training is."""
+
+    run: str
+
+
+class CompleteNote(Place, template="runs/{run}/COMPLETE.json"):
+    """What the training came to."""
+
+    run: str
+
+
+class AttemptNotes(Place, template="runs/{run}/attempts"):
+    """A note of each attempt at the training."""
+
+    run: str
+
+
+class AttemptNote(Place, template="runs/{run}/attempts/{name}.json"):
+    """When an attempt began, and at which step."""
+
+    run: str
+    name: str
+
+
+# Artifacts of a run
+
+
+class Checkpoints(Place, template="runs/{run}/checkpoints"):
+    """All checkpoints of a run."""
+
+    run: str
+
+
+class Checkpoint(Place, template="runs/{run}/checkpoints/step-{step:08d}/{attempt}", swept=True):
+    """A checkpoint. Its last part is no other's: two writers never touch one file."""
+
+    run: str
+    step: int
+    attempt: str
+
+
+class Lora(Place, template="runs/{run}/lora", swept=True):
+    """The LoRA of a run."""
+
+    run: str
+
+
+class Samples(Place, template="runs/{run}/samples/step-{step:08d}", swept=True):
+    """Pictures that were drawn during the training."""
+
+    run: str
+    step: int
+
+
+class Tensorboard(Place, template="runs/{run}/tensorboard/{attempt}", swept=True):
+    """What an attempt wrote for TensorBoard."""
+
+    run: str
+    attempt: str
+
+
+class AllImages(Place, template="runs/{run}/images"):
+    """All images of a run."""
+
+    run: str
+
+
+class Images(Place, template="runs/{run}/images/{key}", swept=True):
+    """Images that were drawn with one recipe."""
+
+    run: str
+    key: str
+
+
+class Evaluations(Place, template="runs/{run}/evaluation"):
+    """All evaluations of a run."""
+
+    run: str
+
+
+class Evaluation(Place, template="runs/{run}/evaluation/{key}", swept=True):
+    """The evaluation of one recipe."""
+
+    run: str
+    key: str
+
+
+class Drawing(Place, template="runs/{run}/drawing/{key}", swept=True):
+    """Pictures of a drawing that is under way, until they are published."""
+
+    run: str
+    key: str
+
+
+class Drawn(Place, template="runs/{run}/drawing/{key}/{side}"):
+    """The pictures of one side of it: of the base model, or of the LoRA."""
+
+    run: str
+    key: str
+    side: str
+
+
+# A preparation: how far a data-prep is, until its data set is published
+
+
+class Preparation(Place, template="runs/{run}/preparation/{key}"):
+    """What the data-prep of one recipe has done so far."""
+
+    run: str
+    key: str
+
+
+class Candidates(Place, template="runs/{run}/preparation/{key}/candidates.jsonl"):
+    """The list that all shards work on."""
+
+    run: str
+    key: str
+
+
+class PreparationPart(Place, template="runs/{run}/preparation/{key}/{part}"):
+    """All outcomes, images, thumbnails or shards of a preparation."""
+
+    run: str
+    key: str
+    part: str
+
+
+class Outcomes(Place, template="runs/{run}/preparation/{key}/outcomes/{rank:08d}-{digest}.jsonl"):
+    """What became of some candidates, of which the first has this rank; final once its picture is there too."""
+
+    run: str
+    key: str
+    rank: int
+    digest: str
+
+
+class CanonicalImage(Place, template="runs/{run}/preparation/{key}/images/{sha256}.png"):
+    """An image that was accepted, by the hash of its pixels."""
+
+    run: str
+    key: str
+    sha256: str
+
+
+class Thumbnail(Place, template="runs/{run}/preparation/{key}/thumbnails/{rank:08d}.png"):
+    """A picture of a decoded candidate that is left out."""
+
+    run: str
+    key: str
+    rank: int
+
+
+class Shard(Place, template="runs/{run}/preparation/{key}/shards/{index:05d}-of-{count:05d}.jsonl"):
+    """All outcomes of a shard that is done."""
+
+    run: str
+    key: str
+    index: int
+    count: int
+
+
+class PublishedNote(Place, template="runs/{run}/preparation/{key}/published/{recipe}.json"):
+    """The data set that was made of it with one recipe."""
+
+    run: str
+    key: str
+    recipe: str
+
+
+PLACES = tuple(Place.__subclasses__())
+_SWEPT = re.compile("(" + "|".join(_pattern(place.template, named=False) for place in PLACES if place.swept) + ")/")
+
+
+def swept_folder(key: str) -> str | None:
+    """The folder of an artifact, or of what becomes one, that `key` lies in; None for any other key."""
+    match = _SWEPT.match(key)
+    return match[1] if match else None

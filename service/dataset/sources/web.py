@@ -1,0 +1,70 @@
+"""The two sources of URLs: searches, and lists."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from service.dataset.candidates import Candidate
+from service.dataset.sources.bing import search
+from service.dataset.sources.fetching import open_fetcher
+from service.dataset.sources.interface import Read
+from service.dataset.sources.url_list import candidates_of, digest, read_list
+from service.settings.data_prep import DataPrepSettings
+
+
+class _WebSource:
+    """What both have in common: our fetcher reads them."""
+
+    parents: list[str] = []  # noqa: RUF012 - nobody writes to it
+
+    def __init__(self, settings: DataPrepSettings) -> None:
+        self._settings = settings
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Read]:
+        async with open_fetcher(self._settings) as fetcher:
+
+            async def read(candidate: Candidate) -> bytes | Path:
+                return await fetcher.fetch(candidate.origin)
+
+            yield read
+
+
+class BingSource(_WebSource):
+    """One or several searches."""
+
+    def state(self) -> str:
+        return ""
+
+    def candidates(self) -> list[Candidate]:
+        """Raises StorageUnreachable when Bing is silent."""
+        settings = self._settings
+        return _interleaved(
+            [
+                search(query, licence=settings.licence, most=settings.max_candidates, timeout=settings.fetch_timeout)
+                for query in settings.query
+            ]
+        )
+
+
+class UrlSource(_WebSource):
+    """A CSV or Parquet file."""
+
+    def __init__(self, settings: DataPrepSettings) -> None:
+        super().__init__(settings)
+        self._place = settings.urls or ""
+        self._content = read_list(self._place)
+
+    def state(self) -> str:
+        return digest(self._content)
+
+    def candidates(self) -> list[Candidate]:
+        return candidates_of(self._content, self._place)
+
+
+def _interleaved(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+    """The first of each list, then the second of each, and so on, ranked anew: a limit then takes from every query alike."""
+    taken = [candidate for candidate in chain.from_iterable(zip_longest(*lists)) if candidate is not None]
+    return [replace(candidate, rank=rank) for rank, candidate in enumerate(taken)]
