@@ -5,12 +5,13 @@ from pathlib import Path
 
 from service.exits import MEANINGS
 from service.settings.catalogue import SETTINGS, readme_table
-from service.settings.common import CommonSettings, ModelSettings
+from service.settings.common import CommonSettings
+from service.settings.models import FamilySettings
 
 README = Path(__file__).parents[1] / "README.md"
 TABLES = {
     "shared": CommonSettings,
-    "models": ModelSettings,
+    "models": FamilySettings,
     **{job: SETTINGS[job] for job in SETTINGS if job != "demo"},
 }
 

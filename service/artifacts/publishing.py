@@ -19,7 +19,7 @@ of its content, or an attempt's own, comes to the same without a claim.
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +168,20 @@ def list_artifacts(store: ObjectStore, prefix: str) -> list[str]:
     return sorted(
         "" if path.parent == Path() else path.parent.as_posix() for path in paths if path.name == MANIFEST_NAME
     )
+
+
+def find_made(store: ObjectStore, path: str, same: Callable[[Mapping[str, Any]], bool]) -> str | None:
+    """Where the artifact is that belongs at `path`: there, or beside it under a key that another version of this program made.
+
+    `same` says of an artifact's settings whether they are those that are wanted. None when there is no such artifact.
+    """
+    if exists(store, path):
+        return path
+    for other in list_artifacts(store, path.rpartition("/")[0]):
+        with suppress(NotFound, BadData):  # deleted since the listing, or nothing that could be used
+            if same(read_manifest(store, other).settings):
+                return other
+    return None
 
 
 def verify(store: ObjectStore, path: str) -> Manifest:

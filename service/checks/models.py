@@ -6,7 +6,7 @@ from service.artifacts.publishing import read_manifest
 from service.checks.findings import Finding, ok, warning
 from service.diffusion.models import ModelFiles, locate_model
 from service.exits import AccessDenied, BadData, MissingInput
-from service.settings.common import ModelSettings
+from service.settings.models import ModelSettings
 from service.storage.opening import open_store
 
 HUB_SECONDS = 10

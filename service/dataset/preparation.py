@@ -12,24 +12,15 @@ import structlog
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.keys import content_key
-from service.artifacts.publishing import exists
+from service.artifacts.publishing import read_manifest
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Features, Reason, Record
 from service.dataset.sources.interface import Source
 from service.exits import BadData, MissingInput
 from service.settings.data_prep import DataPrepSettings
+from service.settings.identity import for_key, identity, same
 from service.storage.interface import NotFound
 from service.storage.parallel import for_each
-
-# What decides which candidates there are and what their images become. Of the same images another style, limit or
-# captioner makes another data set, without a new search or download.
-DECISIVE = (
-    "source", "query", "licence", "urls", "folder", "min_side", "max_aspect", "min_entropy", "square", "side", "enlarge",
-    "shrink", "fetch_max_bytes", "fetch_noai", "max_candidates",
-)  # fmt: skip
-ONLY_HOW = {
-    "step", "shards", "shard", "caption_batch", "fetch_timeout", "fetch_concurrency", "fetch_per_host", "fetch_user_agent"
-}  # fmt: skip
 
 log = structlog.get_logger(__name__)
 
@@ -38,21 +29,25 @@ class Preparation:
     """The state of one data-prep of a run, the same for all processes with the same settings and the same source."""
 
     def __init__(self, run: Run, settings: DataPrepSettings, source: Source) -> None:
-        values = settings.recipe() | {"max_candidates": settings.max_candidates}
-        key = content_key({name: values[name] for name in DECISIVE} | {"state": source.state()})
+        # Of the same images another style, limit or captioner makes another data set, without a new search or download.
+        collected = identity(settings, "collecting", max_candidates=settings.max_candidates, state=source.state())
+        key = content_key(for_key(DataPrepSettings, collected))
         self._run = run
         self._store = run.store
         self._at = (run.run_id, key)
-        self._published = layout.PublishedNote(*self._at, content_key(recipe(settings))).path
+        self._chosen = {name: value for name, value in identity(settings).items() if name not in collected}
         self._list_digest = ""
 
     def published(self) -> str | None:
-        """The path of the data set that was made of this with these very settings, if it is still there."""
-        try:
-            path = str(json.loads(self._store.get(self._published))["dataset"])
-        except (NotFound, ValueError, KeyError, TypeError):
-            return None
-        return path if exists(self._store, path) else None
+        """The path of the data set that was made of these candidates with these very settings, if it is still there."""
+        for key in self._keys_of("published"):
+            try:
+                path = str(json.loads(self._store.get(key))["dataset"])
+                if same(DataPrepSettings, read_manifest(self._store, path).settings, self._chosen):
+                    return path
+            except (NotFound, BadData, ValueError, KeyError, TypeError):
+                continue
+        return None
 
     def candidates(self, source: Source) -> list[Candidate]:
         """The source's candidates as they were when the first process of this preparation asked."""
@@ -160,7 +155,8 @@ class Preparation:
     def finish(self, dataset: str) -> None:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
-        self._store.put(self._published, _lines([{"dataset": dataset}]))
+        key = content_key(for_key(DataPrepSettings, self._chosen))
+        self._store.put(layout.PublishedNote(*self._at, key).path, _lines([{"dataset": dataset}]))
         for part in ("shards", "outcomes", "thumbnails", "images"):
             for_each(self._clear, self._keys_of(part), f"clearing {part}")
 
@@ -183,11 +179,6 @@ class Preparation:
 
     def _shard(self, index: int, count: int) -> str:
         return layout.Shard(*self._at, index, count).path
-
-
-def recipe(settings: DataPrepSettings) -> dict[str, Any]:
-    """The settings that decide what the data set becomes, or may: not how the work is divided and done."""
-    return {name: value for name, value in settings.recipe().items() if name not in ONLY_HOW}
 
 
 def _lines(entries: Iterable[dict[str, Any]]) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from service.diffusion import sd15
 from service.diffusion.models import loading, locate_model
 from service.exits import BadConfiguration
-from service.settings.common import ModelSettings
+from service.settings.models import BaseModelSettings
 from service.storage.interface import NotFound
 from service.storage.opening import open_store
 
@@ -24,7 +24,7 @@ PIPELINES: dict[FamilyName, tuple[str, ...]] = {"sd15": sd15.PIPELINES}
 """The classes of diffusers that a model's index names, by family."""
 
 
-def family_of(settings: ModelSettings) -> "Family":
+def family_of(settings: BaseModelSettings) -> "Family":
     """The family of MODEL_BASE. Raises BadConfiguration for a model of a kind that there is no family for."""
     match family_name(settings):
         case "sd15":
@@ -33,7 +33,7 @@ def family_of(settings: ModelSettings) -> "Family":
             return StableDiffusion1()
 
 
-def token_counter(settings: ModelSettings) -> tuple[int, Callable[[str], int]]:
+def token_counter(settings: BaseModelSettings) -> tuple[int, Callable[[str], int]]:
     """How many tokens of a caption MODEL_BASE reads, and what counts those of a text."""
     match family_name(settings):
         case "sd15":
@@ -42,7 +42,7 @@ def token_counter(settings: ModelSettings) -> tuple[int, Callable[[str], int]]:
             return load_token_counter(settings)
 
 
-def family_name(settings: ModelSettings) -> FamilyName:
+def family_name(settings: BaseModelSettings) -> FamilyName:
     """By the model's own index; one without it is taken for a Stable Diffusion 1.x, and fails to load where it is none."""
     text = read_index(settings)
     found = json.loads(text).get("_class_name") if text else sd15.PIPELINES[0]
@@ -53,7 +53,7 @@ def family_name(settings: ModelSettings) -> FamilyName:
     raise BadConfiguration(f"MODEL_BASE={settings.model_base} is a {found}; a LoRA can be trained for {known}")
 
 
-def read_index(settings: ModelSettings) -> str | None:
+def read_index(settings: BaseModelSettings) -> str | None:
     """The text of MODEL_BASE's index, without fetching the model; None where there is none."""
     if settings.model_base.startswith("s3://"):
         try:

@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from service.diffusion.drawing.requests import Drawing, Request
-from service.settings.common import ModelSettings
+from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
 from service.storage.parallel import StopCheck
 
@@ -187,8 +187,8 @@ class Family(Protocol):
     @property
     def name(self) -> str: ...
 
-    def load(self, settings: ModelSettings) -> Parts:
+    def load(self, settings: DiffusionSettings) -> Parts:
         """Loads MODEL_BASE, with the autoencoder of MODEL_VAE. Raises MissingInput, BadData or BadConfiguration."""
 
-    def open_pipeline(self, settings: ModelSettings) -> Pipeline:
+    def open_pipeline(self, settings: DiffusionSettings) -> Pipeline:
         """The same models for drawing, on the best device there is, in half precision on a GPU. Raises as `load` does."""

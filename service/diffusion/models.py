@@ -9,7 +9,7 @@ from typing import Any
 from service import miniature, stopping
 from service.artifacts.publishing import fetch
 from service.exits import BadConfiguration, BadData, MissingInput
-from service.settings.common import MINIATURE, ModelSettings
+from service.settings.models import MINIATURE, ModelSettings
 from service.storage.opening import open_store
 
 MINIATURE_FOLDERS = {

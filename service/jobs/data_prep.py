@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from io import BytesIO
 from math import ceil
+from typing import Any
 
 import structlog
 from PIL import Image
@@ -15,7 +16,7 @@ from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
 from service.dataset.collecting import collect
 from service.dataset.imagefolder import check_loads_back, write_dataset
-from service.dataset.preparation import Preparation, recipe
+from service.dataset.preparation import Preparation
 from service.dataset.report.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.report.page import write_dataset_report
 from service.dataset.selection import Criteria, look_alike_groups, plan, select, shard_of
@@ -24,6 +25,8 @@ from service.dataset.sources.opening import open_source
 from service.dataset.splitting import held_out
 from service.dataset.sufficiency import require_enough, without_uncaptioned
 from service.settings.data_prep import DataPrepSettings
+from service.settings.identity import identity
+from service.settings.models import FamilySettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
@@ -123,8 +126,7 @@ def _finalize(
             accepted=accepted_tiles(rows, preparation),
             rejected=rejected_tiles(records, preparation),
             held_out=len(validation),
-            # Where the images lie is left out: the same ones from another folder are the same data set.
-            settings={name: value for name, value in recipe(settings).items() if name not in ("folder", "urls")},
+            settings=_shown(settings),
         )
         artifact = publish_version(
             store,
@@ -132,11 +134,23 @@ def _finalize(
             kind="dataset",
             prefix=layout.DatasetVersions(settings.name).path,
             parents=parents,
-            settings=recipe(settings),
+            settings=identity(settings),
             stop_check=stopping.check,
         )
     preparation.finish(artifact.path)
     return artifact.path
+
+
+def _shown(settings: DataPrepSettings) -> dict[str, Any]:
+    """What the page lists, whose bytes are part of the data set's version.
+
+    Where the images lie is left out, so that the same ones from another folder are the same data set; and the whole family
+    of models is named, as on every page before, so that they still are after an upgrade.
+    """
+    family = FamilySettings(model_base=settings.model_base)
+    models = {name for model in family.known_models() for name in (model, f"{model}_revision")}
+    values = family.public() | settings.public()
+    return {name: values[name] for name in models | identity(settings).keys() - {"folder", "urls"}}
 
 
 def _criteria(settings: DataPrepSettings) -> Criteria:

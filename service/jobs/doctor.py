@@ -19,16 +19,10 @@ from service.checks.storage import storage_checks
 from service.exits import BadConfiguration, ChecksFailed
 from service.logs import configure_logs, on_terminal
 from service.redaction import redacted, secrets_of
-from service.settings.catalogue import explain_validation
+from service.settings.catalogue import SETTINGS, explain_validation
 from service.settings.doctor import DoctorSettings
+from service.settings.models import ModelSettings
 
-# Which models a job loads, in the order in which a reader of the settings meets them.
-MODELS = {
-    "data-prep": ("model_base", "model_captioner"),
-    "train": ("model_base", "model_vae"),
-    "infer": ("model_base", "model_vae"),
-    "evaluate": ("model_base", "model_vae", "model_clip"),
-}
 COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILURE: "bold red"}
 
 log = structlog.get_logger(__name__)
@@ -68,12 +62,21 @@ def all_checks(settings: DoctorSettings) -> Iterator[Finding]:
     yield found("disk", lambda: check_disk(settings.work_dir, settings.min_disk_gib))
     yield found("shared memory", check_shared_memory)
     yield from storage_checks(settings.artifacts_uri)
-    for field in dict.fromkeys(field for job in settings.jobs for field in MODELS[job]):
+    for field in dict.fromkeys(field for job in settings.jobs for field in models_of(job)):
         stopping.check()
-        if field != "model_captioner" or os.environ.get("DATA_PREP_CAPTIONER") != "sidecar":
-            yield found(f"model {field.removeprefix('model_')}", lambda field=field: check_model(settings, field))  # type: ignore[misc]
+        yield found(f"model {field.removeprefix('model_')}", lambda field=field: check_model(settings, field))  # type: ignore[misc]
     stopping.check()
     yield found("GPU", lambda: check_gpu(settings.require_gpu))
+
+
+def models_of(job: str) -> tuple[str, ...]:
+    """The fields of the models that a job will load; all that it may load where its settings are refused."""
+    settings = SETTINGS[job]
+    assert issubclass(settings, ModelSettings)
+    try:
+        return settings().models()
+    except ValidationError:
+        return settings.known_models()
 
 
 def read_what_can_be_read(flags: list[str]) -> DoctorSettings:

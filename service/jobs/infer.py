@@ -11,13 +11,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from service.artifacts import layout
 from service.artifacts.keys import content_key
-from service.artifacts.publishing import exists, fetch, publish, read_manifest
+from service.artifacts.publishing import fetch, find_made, publish, read_manifest
 from service.artifacts.runs import Run
 from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.drawing.kept_pictures import KeptPictures, clear
 from service.diffusion.drawing.requests import Drawing, Request, by_prompt, requests_for
 from service.diffusion.drawing.sampling import draw_pictures
 from service.diffusion.families import family_of
+from service.settings.identity import for_key, identity, same
 from service.settings.infer import InferSettings
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
@@ -32,13 +33,14 @@ def infer(settings: InferSettings) -> str:
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     lora_path = settings.lora or run.lora_path
     lora = read_manifest(run.store, lora_path)
-    recipe = {**settings.recipe(), "lora": lora_path, "lora_version": lora.version}
-    images_path = layout.Images(run.run_id, content_key(recipe)).path
-    under_way = layout.Drawing(run.run_id, content_key(recipe)).path
-    if exists(run.store, images_path):
+    recipe = identity(settings, lora=lora_path, lora_version=lora.version)
+    key = content_key(for_key(InferSettings, recipe))
+    images_path, under_way = layout.Images(run.run_id, key).path, layout.Drawing(run.run_id, key).path
+    made = find_made(run.store, images_path, lambda stored: same(InferSettings, stored, recipe))
+    if made is not None:
         clear(run.store, under_way)
-        log.info("already complete", images=images_path)
-        return images_path
+        log.info("already complete", images=made)
+        return made
 
     requests = requests_for(settings.prompts, settings.variations, settings.seed)
     drawing = Drawing(

@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from service.exits import BadConfiguration
-from service.settings.common import CommonSettings, ModelSettings, flag_name, variable_name
+from service.settings.common import CommonSettings, flag_name, variable_name
 from service.settings.data_prep import DataPrepSettings
 from service.settings.demo import DemoSettings
 from service.settings.doctor import DoctorSettings
 from service.settings.evaluate import EvaluateSettings
 from service.settings.infer import InferSettings
+from service.settings.models import FamilySettings
 from service.settings.prune import PruneSettings
 from service.settings.train import TrainSettings
 
@@ -65,10 +66,8 @@ def explain_validation(settings: type[CommonSettings], error: ValidationError) -
 
 def readme_table(settings: type[CommonSettings]) -> str:
     """Markdown table of the fields that `settings` does not share with the other jobs."""
-    shared: set[str] = set()
-    for base in (CommonSettings, ModelSettings):
-        if issubclass(settings, base) and settings is not base:
-            shared |= set(base.model_fields)
+    bases = [base for base in (FamilySettings, CommonSettings) if not issubclass(base, settings)]
+    shared = set(bases[0].model_fields) if bases else set()
     rows = ["| Variable | Flag | Default | Meaning |", "|---|---|---|---|"]
     for name, field in settings.model_fields.items():
         if name not in shared:

@@ -1,8 +1,7 @@
 """Settings of `sdlora demo`: the chain on the miniature, small enough for a laptop."""
 
-from pydantic import Field
-
 from service.settings.common import CommonSettings, Identifier
+from service.settings.declaring import only_how
 
 # Environment variables of the four jobs; one that the user has set stays as it is.
 DEMO_VARIABLES = {
@@ -32,7 +31,7 @@ DEMO_VARIABLES = {
 class DemoSettings(CommonSettings):
     """Runs data-prep, train, infer and evaluate on the miniature; every variable of those jobs may be set as well."""
 
-    run_id: Identifier = Field(
+    run_id: Identifier = only_how(
         DEMO_VARIABLES["RUN_ID"],
         validation_alias="run_id",
         description=CommonSettings.model_fields["run_id"].description,

@@ -1,33 +1,66 @@
 """Settings of `sdlora evaluate`."""
 
-from pydantic import Field
+from service.settings.common import prefixed
+from service.settings.declaring import decides, only_how
+from service.settings.models import ClipSettings, DiffusionSettings
 
-from service.settings.common import ModelSettings, prefixed
 
-
-class EvaluateSettings(ModelSettings):
+class EvaluateSettings(ClipSettings, DiffusionSettings):
     """Measures the LoRA against the base model on held-out images, and decides: promote, hold or reject."""
 
     model_config = prefixed("evaluate")
 
-    lora: str | None = Field(
-        None, description="Path of the LoRA below ARTIFACTS_URI; without it, the one that this run trained."
+    lora: str | None = decides(
+        None,
+        stage="drawing",
+        description="Path of the LoRA below ARTIFACTS_URI; without it, the one that this run trained.",
     )
-    max_prompts: int = Field(32, ge=2, description="At most this many held-out captions serve as prompts.")
-    variations: int = Field(3, gt=0, description="Images a prompt, each with its own seed.")
-    steps: int = Field(30, gt=0, description="Denoising steps.")
-    guidance: float = Field(7.5, ge=0, description="Classifier-free guidance scale.")
-    resolution: int | None = Field(
-        None, gt=0, multiple_of=8, description="Side of the images in pixels; without it, the model's own."
+    max_prompts: int = decides(
+        32, stage="drawing", ge=2, description="At most this many held-out captions serve as prompts."
     )
-    batch_size: int = Field(4, gt=0, description="Images drawn at once.")
-    seed: int = Field(1000, ge=0, description="Seed of the first variation; the next ones count up.")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the bootstrapped intervals.")
-    adherence_margin: float = Field(
+    variations: int = decides(3, stage="drawing", gt=0, description="Images a prompt, each with its own seed.")
+    steps: int = decides(30, stage="drawing", gt=0, description="Denoising steps.")
+    guidance: float = decides(7.5, stage="drawing", ge=0, description="Classifier-free guidance scale.")
+    resolution: int | None = decides(
+        None,
+        stage="drawing",
+        gt=0,
+        multiple_of=8,
+        description="Side of the images in pixels; without it, the model's own.",
+    )
+    batch_size: int = decides(4, stage="drawing", gt=0, description="Images drawn at once.")
+    seed: int = decides(1000, stage="drawing", ge=0, description="Seed of the first variation; the next ones count up.")
+    confidence: float = decides(
+        0.95, stage="deciding", gt=0.5, lt=1, description="Confidence of the bootstrapped intervals."
+    )
+    live_share: float = decides(
+        0.95,
+        stage="deciding",
+        before=0.95,
+        ge=0,
+        le=1,
+        description="Share of the pairs of images that the LoRA must visibly change, 0 to 1.",
+    )
+    style_gain: float = decides(
+        0.0,
+        stage="deciding",
+        before=0.0,
+        allow_inf_nan=False,
+        description="The distance to the style must shrink by more than this, for certain: KID, base − LoRA.",
+    )
+    adherence_margin: float = decides(
         1.0,
+        stage="deciding",
         ge=0,
         description="Points of CLIPScore that the LoRA may lose against the base on the content of the prompts.",
     )
-    fail_unless_promoted: bool = Field(
+    held_out_gain: float = decides(
+        0.0,
+        stage="deciding",
+        before=0.0,
+        allow_inf_nan=False,
+        description="A LoRA is held when its gain in held-out loss, base − LoRA, is for certain below this.",
+    )
+    fail_unless_promoted: bool = only_how(
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."
     )

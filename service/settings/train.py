@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
-from service.settings.common import ModelSettings, StringList, prefixed
+from service.settings.common import StringList, prefixed
+from service.settings.declaring import decides, only_how
+from service.settings.models import DiffusionSettings
 
 ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 FEED_FORWARD = ["ff.net.0.proj", "ff.net.2"]
@@ -96,165 +98,169 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-class TrainSettings(ModelSettings):
+class TrainSettings(DiffusionSettings):
     """Fine-tunes a LoRA on a published data set and publishes it."""
 
     model_config = prefixed("train")
 
-    profile: Literal["report", "recommended", "miniature"] = Field(
+    profile: Literal["report", "recommended", "miniature"] = decides(
         "report", description="Set of defaults for what follows; the defaults listed here are those of `report`."
     )
-    dataset: str | None = Field(
+    dataset: str | None = decides(
         None,
         description="Path of the data set below ARTIFACTS_URI; without it, the one that data-prep made in this run.",
     )
 
-    rank: int = Field(4, gt=0, le=1024, description="Rank r of the LoRA.")
-    lora_alpha: float = Field(4, gt=0, description="Alpha of the LoRA; its effect is scaled by alpha / rank.")
-    init: Literal["gaussian", "kaiming"] = Field("gaussian", description="Distribution of lora_A at the start.")
-    target_modules: TargetModules = Field(
+    rank: int = decides(4, gt=0, le=1024, description="Rank r of the LoRA.")
+    lora_alpha: float = decides(4, gt=0, description="Alpha of the LoRA; its effect is scaled by alpha / rank.")
+    init: Literal["gaussian", "kaiming"] = decides("gaussian", description="Distribution of lora_A at the start.")
+    target_modules: TargetModules = decides(
         ATTENTION,
         description="Modules of the U-Net that get a LoRA, by name ending; `attention`, `feed_forward` and "
         "`convolutions` stand for theirs.",
     )
-    text_encoder: bool = Field(
+    text_encoder: bool = decides(
         False, description="Puts a LoRA into the text encoder's attention too; prompts are then encoded in every step."
     )
-    rslora: bool = Field(False, description="Scales by alpha / √rank (rank-stabilised LoRA), for high ranks.")
-    dora: bool = Field(
+    rslora: bool = decides(False, description="Scales by alpha / √rank (rank-stabilised LoRA), for high ranks.")
+    dora: bool = decides(
         False, description="Learns the length of each weight vector of the U-Net apart from its direction (DoRA)."
     )
 
-    optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
+    optimizer: Literal["adamw", "adamw8bit", "prodigy"] = decides(
         "adamw",
         description="adamw8bit keeps its state in 8 bits, on a GPU (`pip install sdlora[adamw8bit]`); prodigy finds the "
         "learning rate by itself, around TRAIN_LEARNING_RATE=1 (`pip install sdlora[prodigy]`).",
     )
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(1e-2, ge=0, description="Weight decay of the optimizer.")
+    learning_rate: float = decides(1e-4, gt=0, description="Peak learning rate.")
+    weight_decay: float = decides(1e-2, ge=0, description="Weight decay of the optimizer.")
     lr_scheduler: Literal[
         "cosine", "cosine_with_restarts", "linear", "polynomial", "constant", "constant_with_warmup"
-    ] = Field("cosine", description="Schedule of the learning rate.")
-    lr_warmup_steps: int = Field(0, ge=0, description="Steps in which the learning rate rises from 0.")
-    lr_restarts: int = Field(1, gt=0, description="Cycles of the schedule cosine_with_restarts.")
-    max_grad_norm: float = Field(1.0, gt=0, description="The gradient of the whole LoRA is clipped to this norm.")
-    max_steps: int = Field(10_000, gt=0, description="Optimizer steps in the whole run.")
-    batch_size: int = Field(2, gt=0, description="Images in one step, over all processes together.")
-    gradient_accumulation_steps: int = Field(
+    ] = decides("cosine", description="Schedule of the learning rate.")
+    lr_warmup_steps: int = decides(0, ge=0, description="Steps in which the learning rate rises from 0.")
+    lr_restarts: int = decides(1, gt=0, description="Cycles of the schedule cosine_with_restarts.")
+    max_grad_norm: float = decides(1.0, gt=0, description="The gradient of the whole LoRA is clipped to this norm.")
+    max_steps: int = decides(10_000, gt=0, description="Optimizer steps in the whole run.")
+    batch_size: int = decides(2, gt=0, description="Images in one step, over all processes together.")
+    gradient_accumulation_steps: int = only_how(
         1,
         gt=0,
         description="Each process takes its share of a step in so many parts, one after the other, to need less memory.",
     )
-    ema_decay: float = Field(
+    ema_decay: float = decides(
         0.0,
         ge=0,
         lt=1,
         description="Decay of a moving average of the LoRA, which is then what is validated and published; 0 keeps none.",
     )
 
-    resolution: int = Field(
+    resolution: int = decides(
         1024, gt=0, multiple_of=8, description="Side of the square that images are resized and cropped to."
     )
-    buckets: bool = Field(
+    buckets: bool = decides(
         False,
         description="Keeps the aspect ratio of images: each is cropped to the nearest rectangle of the area "
         "TRAIN_RESOLUTION², whose sides are multiples of TRAIN_BUCKET_STEP.",
     )
-    bucket_step: int = Field(64, gt=0, multiple_of=8, description="Pixels between two sides of buckets.")
-    bucket_enlarge: float = Field(
+    bucket_step: int = decides(64, gt=0, multiple_of=8, description="Pixels between two sides of buckets.")
+    bucket_enlarge: float = decides(
         1.0,
         ge=1,
         description="Images are enlarged to fill a bucket at most this many times; else they get a smaller one.",
     )
-    crops: int = Field(
+    crops: int = decides(
         1,
         gt=0,
         le=64,
         description="1: the centre of each image; more: so many crops at random places, one of which a step takes.",
     )
-    random_flip: float = Field(0.5, ge=0, le=1, description="Probability of mirroring an image.")
-    caption_dropout: float = Field(0.0, ge=0, lt=1, description="Probability of training an image without its caption.")
-    min_snr_gamma: float | None = Field(
+    random_flip: float = decides(0.5, ge=0, le=1, description="Probability of mirroring an image.")
+    caption_dropout: float = decides(
+        0.0, ge=0, lt=1, description="Probability of training an image without its caption."
+    )
+    min_snr_gamma: float | None = decides(
         None,
         gt=0,
         description="Weighs easy timesteps down to this signal-to-noise ratio, 5 as a rule; without it, all alike.",
     )
-    noise_offset: float = Field(
+    noise_offset: float = decides(
         0.0, ge=0, le=1, description="Strength of the noise that is the same all over a channel; it teaches brightness."
     )
 
-    validate_every: int = Field(500, gt=0, description="Steps between two measurements of the held-out loss.")
-    validation_images: int = Field(64, gt=0, description="At most this many held-out images are measured.")
-    patience: int = Field(
+    validate_every: int = decides(500, gt=0, description="Steps between two measurements of the held-out loss.")
+    validation_images: int = decides(64, gt=0, description="At most this many held-out images are measured.")
+    patience: int = decides(
         0,
         ge=0,
         description="Stops after so many measurements in a row without a better held-out loss; 0 never stops early.",
     )
-    publish: Literal["final", "best"] = Field(
+    publish: Literal["final", "best"] = decides(
         "final", description="Publishes the LoRA of the last step, or that of the best held-out loss."
     )
-    checkpoint_every: int = Field(5_000, gt=0, description="Steps between two checkpoints.")
-    keep_last: int = Field(
+    checkpoint_every: int = only_how(5_000, gt=0, description="Steps between two checkpoints.")
+    keep_last: int = only_how(
         3, ge=2, description="So many of the newest checkpoints stay, and that of the best step; others are deleted."
     )
-    keep_every: int = Field(0, ge=0, description="Checkpoints at multiples of so many steps stay as well; 0: none.")
-    failed_uploads: int = Field(
+    keep_every: int = only_how(0, ge=0, description="Checkpoints at multiples of so many steps stay as well; 0: none.")
+    failed_uploads: int = only_how(
         3, gt=0, description="Checkpoints in a row that may fail to reach the store before training gives up."
     )
-    fruitless_attempts: int = Field(
+    fruitless_attempts: int = only_how(
         5, gt=0, description="Attempts in a row that may commit no checkpoint before the run is no longer tried."
     )
-    log_every: int = Field(
+    log_every: int = only_how(
         10, gt=0, description="Steps between two points of the curves; the device is asked only then."
     )
-    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = Field(
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = only_how(
         "none", description="Where the curves go besides metrics.jsonl (`pip install sdlora[tensorboard]` and so on)."
     )
-    samples: int = Field(
+    samples: int = decides(
         3, ge=0, le=32, description="Pictures drawn with the base and with the LoRA for its model card."
     )
-    sample_prompts: StringList = Field([], description="What they show; without it, the first held-out captions.")
-    sample_every: int = Field(
+    sample_prompts: StringList = decides([], description="What they show; without it, the first held-out captions.")
+    sample_every: int = only_how(
         0, ge=0, description="Steps between drawing them on the way too; 0 draws at the end only."
     )
-    sample_steps: int = Field(20, gt=0, description="Denoising steps of these pictures.")
-    sample_guidance: float = Field(7.5, ge=0, description="Classifier-free guidance scale of these pictures.")
+    sample_steps: int = decides(20, gt=0, description="Denoising steps of these pictures.")
+    sample_guidance: float = decides(7.5, ge=0, description="Classifier-free guidance scale of these pictures.")
 
-    seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
-    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = Field(
+    seed: int = decides(0, ge=0, description="Seed of everything random in the run.")
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = decides(
         "auto", description="Precision of the frozen models; the LoRA is always fp32. auto: bf16 on a GPU that has it."
     )
-    gradient_checkpointing: bool = Field(
+    gradient_checkpointing: bool = only_how(
         False, description="Computes activations twice rather than keep them: a third slower, for much less memory."
     )
-    compile: bool = Field(False, description="Compiles the U-Net first (torch.compile); needs a C compiler.")
-    cache_on_device: Literal["auto", "always", "never"] = Field(
+    compile: bool = only_how(False, description="Compiles the U-Net first (torch.compile); needs a C compiler.")
+    cache_on_device: Literal["auto", "always", "never"] = only_how(
         "auto",
         description="Whether the encoded data set stays in the device's memory; auto: if a quarter of it is enough.",
     )
-    processes: int | None = Field(
+    processes: int | None = only_how(
         None, gt=0, description="Processes on this machine; without it, one a GPU, and one where there is none."
     )
-    nodes: int = Field(1, gt=0, description="Machines that train together; each runs `sdlora train`.")
-    node_rank: int | None = Field(
+    nodes: int = only_how(1, gt=0, description="Machines that train together; each runs `sdlora train`.")
+    node_rank: int | None = only_how(
         None, ge=0, description="Number of this machine, from 0; without it, that of the pod (JOB_COMPLETION_INDEX)."
     )
-    rendezvous: str | None = Field(
+    rendezvous: str | None = only_how(
         None,
         pattern=r"^[A-Za-z0-9.\-\[\]:]+:\d+$",
         description="Where the machines meet, host:port of the first one; without it, MASTER_ADDR and MASTER_PORT.",
     )
-    peer_timeout: int = Field(600, gt=0, description="Seconds that a process waits for the others before it gives up.")
-    grace_seconds: int = Field(
+    peer_timeout: int = only_how(
+        600, gt=0, description="Seconds that a process waits for the others before it gives up."
+    )
+    grace_seconds: int = only_how(
         120,
         gt=0,
         description="Seconds between being told to stop and being killed (terminationGracePeriodSeconds); a stop that "
         "takes most of them is warned about.",
     )
-    stall_seconds: int = Field(
+    stall_seconds: int = only_how(
         1800, ge=0, description="Seconds without a finished step, or part of other work, after which it ends; 0: never."
     )
-    status_seconds: float = Field(15, gt=0, description="Seconds between two writings of the run's status.json.")
+    status_seconds: float = only_how(15, gt=0, description="Seconds between two writings of the run's status.json.")
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.diffusion.family import LoraFiles
-from service.settings.common import MINIATURE
+from service.settings.models import MINIATURE
 from service.templates import rendered
 
 CARD_NAME = "README.md"

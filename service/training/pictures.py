@@ -9,7 +9,7 @@ from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.family import Denoiser, NoiseScheduler
 from service.diffusion.lora import without_adapter
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.storage.parallel import StopCheck, never_stop
 from service.training.encoded.loading import Prompts
 
 
@@ -27,7 +27,7 @@ def sample_grid(
     prompts: Prompts,
     shown: Sequence[str],
     settings: TrainSettings,
-    stop_check: StopCheck = lambda: None,
+    stop_check: StopCheck = never_stop,
 ) -> Image.Image:
     """The base model's pictures over the LoRA's, of the same prompts and seed.
 

@@ -19,7 +19,7 @@ def start_tracking(accelerator: Accelerator, settings: TrainSettings) -> None:
         raise BadConfiguration(
             f"TRAIN_TRACKER={settings.tracker} needs a library that is not installed: pip install 'sdlora[{settings.tracker}]'"
         )
-    facts = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.recipe().items()}
+    facts = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.public().items()}
     accelerator.init_trackers("sdlora", config=facts)
 
 

@@ -8,8 +8,8 @@ from service.dataset.sources.folders import BucketSource, FolderSource
 from service.dataset.sources.interface import Source
 from service.dataset.sources.web import BingSource, UrlSource
 from service.exits import MissingInput
-from service.settings.common import MINIATURE
 from service.settings.data_prep import DataPrepSettings
+from service.settings.models import MINIATURE
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
 

@@ -15,7 +15,7 @@ from service.diffusion.sd15.latents import encode_pixels, load_vae
 from service.diffusion.sd15.lora import add_lora
 from service.diffusion.sd15.noise import DDPMNoise
 from service.diffusion.sd15.prompts import STATES, TOKENS, encode_prompt, tokenize_prompt
-from service.settings.common import ModelSettings
+from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
 
 
@@ -64,7 +64,7 @@ class Components:
         return UNetDenoiser(self.unet, text_encoder)
 
 
-def load_components(settings: ModelSettings) -> Components:
+def load_components(settings: DiffusionSettings) -> Components:
     """Loads MODEL_BASE, with the autoencoder that MODEL_VAE names. Raises MissingInput, BadData or BadConfiguration."""
     base = locate_model(settings, "model_base")
     with loading(base):

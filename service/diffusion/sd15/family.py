@@ -2,7 +2,7 @@
 
 from service.diffusion.sd15.components import Components, load_components
 from service.diffusion.sd15.pipeline import SD15Pipeline, open_pipeline
-from service.settings.common import ModelSettings
+from service.settings.models import DiffusionSettings
 
 
 class StableDiffusion1:
@@ -10,10 +10,10 @@ class StableDiffusion1:
 
     name = "sd15"
 
-    def load(self, settings: ModelSettings) -> Components:
+    def load(self, settings: DiffusionSettings) -> Components:
         """The parts of MODEL_BASE and MODEL_VAE. Raises MissingInput, BadData or BadConfiguration."""
         return load_components(settings)
 
-    def open_pipeline(self, settings: ModelSettings) -> SD15Pipeline:
+    def open_pipeline(self, settings: DiffusionSettings) -> SD15Pipeline:
         """diffusers' pipeline of MODEL_BASE and MODEL_VAE. Raises as `load` does."""
         return open_pipeline(settings)

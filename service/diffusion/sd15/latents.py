@@ -9,10 +9,10 @@ from torch import Tensor
 from service.diffusion.family import Posterior
 from service.diffusion.models import loading, locate_model
 from service.exits import BadData
-from service.settings.common import ModelSettings
+from service.settings.models import DiffusionSettings
 
 
-def load_vae(settings: ModelSettings) -> AutoencoderKL:
+def load_vae(settings: DiffusionSettings) -> AutoencoderKL:
     """The autoencoder of MODEL_VAE, float32 on the CPU. Raises MissingInput, BadData or BadConfiguration."""
     files = locate_model(settings, "model_vae")
     with loading(files):

@@ -18,7 +18,7 @@ from service.diffusion.sd15.latents import load_vae
 from service.diffusion.sd15.lora_files import WEIGHTS_NAME
 from service.diffusion.sd15.noise import DDPMNoise
 from service.exits import BadData
-from service.settings.common import ModelSettings
+from service.settings.models import DiffusionSettings
 from service.storage.parallel import StopCheck
 
 ADAPTER = "style"
@@ -87,7 +87,7 @@ class SD15Pipeline:
             ) from error
 
 
-def open_pipeline(settings: ModelSettings) -> SD15Pipeline:
+def open_pipeline(settings: DiffusionSettings) -> SD15Pipeline:
     """MODEL_BASE on the best device there is, in half precision on a GPU. Raises MissingInput, BadData, BadConfiguration."""
     disable_progress_bar()  # ours are for the work that takes time
     files = locate_model(settings, "model_base")

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from transformers import CLIPTokenizer
 
 from service.diffusion.models import loading, locate_model
-from service.settings.common import ModelSettings
+from service.settings.models import BaseModelSettings
 
 
-def load_token_counter(settings: ModelSettings) -> tuple[int, Callable[[str], int]]:
+def load_token_counter(settings: BaseModelSettings) -> tuple[int, Callable[[str], int]]:
     """The text encoder's limit in tokens, and what counts those of a text, its begin and end included.
 
     Raises MissingInput, BadData or BadConfiguration when MODEL_BASE cannot be loaded.

@@ -7,6 +7,7 @@ from service.__main__ import read_settings, run
 from service.exits import BadConfiguration, ExitCode
 from service.settings.catalogue import SETTINGS, explain_validation, known_variables, misspelt_variables
 from service.settings.common import CommonSettings, flag_name, variable_name
+from service.settings.models import FamilySettings
 from service.settings.train import PROFILES, TrainSettings
 from tests.readme import README, with_tables
 
@@ -108,7 +109,7 @@ def test_a_miniature_base_makes_the_whole_family_miniature_unless_told_otherwise
 ) -> None:
     monkeypatch.setenv("MODEL_BASE", "miniature")
     monkeypatch.setenv("MODEL_CLIP", "openai/clip-vit-large-patch14")
-    settings = TrainSettings()
+    settings = FamilySettings()
     assert (settings.model_vae, settings.model_captioner) == ("miniature", "miniature")
     assert settings.model_clip == "openai/clip-vit-large-patch14"
 

@@ -19,7 +19,6 @@ from service.storage.opening import open_store
 from service.training.encoded.loading import encode_dataset
 from service.training.processes.coordinator import Coordinator
 from service.training.trainer import Trainer
-from tests.unit.training.building import Nothing
 
 STEPS = 30
 
@@ -40,7 +39,7 @@ def trained(folder: Path, precision: str) -> Trainer:
     torch.manual_seed(0)
     denoiser = parts.trainable(settings, torch.bfloat16 if precision == "bf16" else torch.float32)
     trainer = Trainer(accelerator, denoiser, parts.noise_scheduler, data, held_out, settings)
-    trainer.fit(Nothing())
+    trainer.fit([])
     return trainer
 
 
