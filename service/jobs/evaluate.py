@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import structlog
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,15 +21,10 @@ from service.artifacts.runs import Run
 from service.diffusion.clip import clip_scores
 from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.drawing.kept_pictures import KeptPictures, clear
-from service.diffusion.drawing.sampling import (
-    Drawing,
-    by_prompt,
-    draw_pictures,
-    open_pipeline,
-    put_on_lora,
-    requests_for,
-)
-from service.diffusion.held_out import encode_held_out, held_out_losses
+from service.diffusion.drawing.requests import Drawing, by_prompt, requests_for
+from service.diffusion.drawing.sampling import draw_pictures
+from service.diffusion.families import family_of
+from service.diffusion.held_out import losses_of
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.models import locate_model
 from service.evaluation.features import StyleFeatures, style_features
@@ -84,11 +78,11 @@ def measure_and_publish(
     requests = requests_for(prompts, settings.variations, settings.seed)
     drawing = Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size)
 
-    pipeline = open_pipeline(settings)
+    pipeline = family_of(settings).open_pipeline(settings)
     base_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
     base_kept, lora_kept = (KeptPictures(run.store, f"{under_way}/{model}") for model in ("base", "lora"))
     base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", base_kept)
-    put_on_lora(pipeline, lora_folder)
+    pipeline.put_on_lora(lora_folder)
     lora_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
     styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
 
@@ -149,17 +143,6 @@ class LoadedJudges:
 
     def held_out_losses(self, _: Sequence[CaptionedImage]) -> Sides[list[float]]:
         return self._losses
-
-
-def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], resolution: int) -> list[float]:
-    """Held-out loss of each image, over all timesteps; the captions are encoded anew, as a LoRA may sit there too."""
-    held_out = encode_held_out(images, pipeline.vae, pipeline.tokenizer, pipeline.text_encoder, resolution)
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    with torch.autocast(pipeline.device.type, pipeline.dtype, enabled=pipeline.dtype != torch.float32):
-        images_one_by_one = stopping.interruptible(range(len(held_out)))
-        losses = held_out_losses(pipeline.unet, scheduler, held_out, pipeline.device, images_one_by_one)
-    means: list[float] = losses.mean(dim=1).tolist()
-    return means
 
 
 def read_curves(lora_folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:

@@ -15,15 +15,9 @@ from service.artifacts.publishing import fetch, find_made, publish, read_manifes
 from service.artifacts.runs import Run
 from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.drawing.kept_pictures import KeptPictures, clear
-from service.diffusion.drawing.sampling import (
-    Drawing,
-    Request,
-    by_prompt,
-    draw_pictures,
-    open_pipeline,
-    put_on_lora,
-    requests_for,
-)
+from service.diffusion.drawing.requests import Drawing, Request, by_prompt, requests_for
+from service.diffusion.drawing.sampling import draw_pictures
+from service.diffusion.families import family_of
 from service.settings.identity import for_key, identity, same
 from service.settings.infer import InferSettings
 from service.storage.opening import open_store
@@ -53,10 +47,10 @@ def infer(settings: InferSettings) -> str:
         settings.steps, settings.guidance, settings.resolution, settings.batch_size, settings.negative_prompt
     )
     lora_folder = fetch(run.store, lora_path, settings.work_dir)  # before anything is drawn: it may be damaged
-    pipeline = open_pipeline(settings)
+    pipeline = family_of(settings).open_pipeline(settings)
     base_kept, lora_kept = (KeptPictures(run.store, f"{under_way}/{model}") for model in ("base", "lora"))
     base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", base_kept)
-    put_on_lora(pipeline, lora_folder, settings.lora_scale)
+    pipeline.put_on_lora(lora_folder, settings.lora_scale)
     styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
 
     with scratch_folder(settings.work_dir) as folder:

@@ -9,16 +9,15 @@ import structlog
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from diffusers import DDPMScheduler
 
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
+from service.diffusion.families import family_of
+from service.diffusion.family import Denoiser, Parts
 from service.diffusion.images import read_split
-from service.diffusion.lora import add_lora, assert_alive
-from service.diffusion.sd15.components import Components, load_components
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.lora import assert_alive
 from service.logs import configure_logs, guarded
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
@@ -96,11 +95,11 @@ def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], 
         validation = read_split(dataset, "validation")[: settings.validation_images]
         shown = sample_prompts(settings, [image.caption for image in validation])
         with coordinator.independently():
-            parts = load_components(settings)
+            parts = family_of(settings).load(settings)
         status.enter("encoding")
         samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, coordinator, settings)
-        denoiser, noise_scheduler = _with_lora(parts, accelerator, settings)
-        del parts  # the autoencoder and the text encoder have said all they have to say
+        denoiser, noise_scheduler = _with_lora(parts, accelerator, settings), parts.noise_scheduler
+        del parts  # the frozen encoders have said all they have to say
 
         trainer = Trainer(accelerator, denoiser, noise_scheduler, samples, held_out, settings)
         status.progress = trainer.progress
@@ -128,15 +127,11 @@ def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], 
     end_tracking(accelerator, run, settings)
 
 
-def _with_lora(parts: Components, accelerator: Accelerator, settings: TrainSettings) -> tuple[Denoiser, DDPMScheduler]:
-    """What is trained: the frozen U-Net in its precision, and the LoRA at its start."""
-    text_encoder = parts.text_encoder if settings.text_encoder else None
+def _with_lora(parts: Parts, accelerator: Accelerator, settings: TrainSettings) -> Denoiser:
+    """What is trained: the frozen denoiser in its precision, and the LoRA at its start."""
     # The start of the LoRA is random too: from the seed alone, whatever ran before in this process.
     torch.manual_seed(settings.seed)
-    if accelerator.mixed_precision != "no":
-        parts.unet.to(dtype=_precision(accelerator))
-    add_lora(parts.unet, settings, text_encoder)
-    return Denoiser(parts.unet, text_encoder), parts.scheduler
+    return parts.trainable(settings, _precision(accelerator))
 
 
 def _new_accelerator(settings: TrainSettings) -> Accelerator:
@@ -157,5 +152,5 @@ def _new_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def _precision(accelerator: Accelerator) -> torch.dtype:
-    """Precision of the frozen U-Net."""
+    """Precision of the frozen denoiser."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)

@@ -12,11 +12,8 @@ import torch
 from service.artifacts import layout
 from service.artifacts.publishing import exists, publish, read_manifest
 from service.artifacts.runs import Run
-from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage
 from service.diffusion.lora import assert_effect
-from service.diffusion.sd15.denoiser import Denoiser
-from service.diffusion.sd15.lora_files import save_lora
 from service.exits import BadConfiguration
 from service.settings.identity import check_identity
 from service.settings.train import TrainSettings
@@ -62,8 +59,8 @@ class Result:
         """Writes it into `folder` and publishes it. Raises BadData for a LoRA that has no effect."""
         trainer, run = self.trainer, self.run
         with trainer.accelerator.autocast():
-            inputs = _one_input(trainer.unwrapped, trainer.held_out, trainer.accelerator.device)
-            assert_effect(trainer.unwrapped.unet, inputs)
+            noisy, condition = trainer.held_out.repeated(0, 1, trainer.accelerator.device)
+            assert_effect(trainer.unwrapped, noisy, torch.tensor([500], device=noisy.device), condition)
         self._write(folder, pictures, stop_check)
         try:
             artifact = publish(
@@ -90,7 +87,7 @@ class Result:
         trainer, progress = self.trainer, self.trainer.progress
         prediction = trainer.noise_scheduler.config["prediction_type"]
         facts = training_facts(self.recipe, len(self.images), self.measurement.step, prediction)
-        save_lora(folder, trainer.unwrapped.unet, trainer.unwrapped.text_encoder, facts)
+        files = trainer.unwrapped.export(folder, facts)
         with (folder / METRICS_NAME).open("w") as lines:
             lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
         draw_curves(progress, folder / CURVES_NAME)
@@ -106,11 +103,5 @@ class Result:
             ratio=self._ratio,
             samples=pictures.shown,
             prompt=self.images[0].caption,
+            files=files,
         )
-
-
-def _one_input(denoiser: Denoiser, held_out: HeldOut, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Something for the U-Net to predict: the first held-out image."""
-    condition = held_out.conditions[:1].to(device)
-    states = condition if denoiser.text_encoder is None else denoiser.text_encoder(condition)[0]
-    return held_out.latents[:1].to(device), torch.tensor([500], device=device), states
