@@ -11,6 +11,7 @@ from PIL import Image
 
 from service.diffusion.clip import clip_scores
 from service.diffusion.families import family_of
+from service.diffusion.held_out import losses_of
 from service.diffusion.images import CaptionedImage
 from service.diffusion.models import locate_model
 from service.evaluation.features import StyleFeatures, style_features
@@ -41,9 +42,9 @@ class LoadedJudges:
     def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
         """Loss of each image, over all timesteps; the captions are encoded anew, as a LoRA may sit there too."""
         pipeline = family_of(self._settings).open_pipeline(self._settings)
-        base = pipeline.held_out_losses(images, self._resolution).mean(dim=1).tolist()
+        base = losses_of(pipeline, images, self._resolution)
         pipeline.put_on_lora(self._lora)
-        return Sides(base, pipeline.held_out_losses(images, self._resolution).mean(dim=1).tolist())
+        return Sides(base, losses_of(pipeline, images, self._resolution))
 
     @cached_property
     def _style_network(self) -> StyleFeatures:

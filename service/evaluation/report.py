@@ -17,8 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from service.artifacts.kinds import evaluation as kind
-from service.artifacts.kinds.evaluation import PAGE_FILE, Evaluation, Finding
+from service.artifacts.kinds.evaluation import PAGE_FILE, Evaluation, Finding, write_json
 from service.templates import rendered
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -54,7 +53,7 @@ def write_evaluation(
     grid: base above LoRA; losses, held_out: by training step, empty where they are not known.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kind.write(folder, evaluation)
+    write_json(evaluation, folder)
     (folder / PAGE_FILE).write_text(_page(evaluation, grid, losses, held_out), encoding="utf-8")
 
 

@@ -1,7 +1,6 @@
 """Drawing, measuring and deciding are three works: what a setting does not decide is not done again for it."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,14 +28,14 @@ def copy(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+def store(copy: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """A trained run that was evaluated once."""
     for name, value in (DEMO_VARIABLES | SMALL).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ARTIFACTS_URI", str(copy / "artifacts"))
     monkeypatch.setenv("WORK_DIR", str(copy / "work"))
     evaluate(EvaluateSettings())
-    yield open_store(str(copy / "artifacts"))
+    return open_store(str(copy / "artifacts"))
 
 
 def refuse(*_: Any, **__: Any) -> NoReturn:
@@ -89,9 +88,7 @@ def test_another_threshold_or_confidence_decides_anew_from_what_was_measured_wit
     assert again != before
 
 
-def test_another_clip_measures_anew_the_pictures_that_are_stored(
-    without_drawing: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_clip_measures_anew_the_pictures_that_are_stored(without_drawing: ObjectStore, tmp_path: Path) -> None:
     shutil.copytree(miniature.CLIP, tmp_path / "clip")
     before = read(without_drawing, evaluate(EvaluateSettings()))
     again = read(without_drawing, evaluate(EvaluateSettings(model_clip=str(tmp_path / "clip"))))
@@ -102,7 +99,11 @@ def test_another_clip_measures_anew_the_pictures_that_are_stored(
 def test_an_evaluation_names_the_lora_the_data_set_and_what_it_was_measured_from(store: ObjectStore) -> None:
     path = evaluate(EvaluateSettings())
     lora, dataset, measured = read_manifest(store, path).parents
-    assert (lora, dataset, measured) == (read(store, path).lora, read(store, path).dataset, read(store, path).measurements)
+    assert (lora, dataset, measured) == (
+        read(store, path).lora,
+        read(store, path).dataset,
+        read(store, path).measurements,
+    )
     images = read_manifest(store, measured).parents[-1]
     assert read_manifest(store, images).parents == [lora]
     assert [read_manifest(store, one).kind for one in (lora, dataset, measured, images)] == [

@@ -14,7 +14,7 @@ from service import stopping
 from service.artifacts import layout
 from service.dataset.candidates import Record
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
-from service.diffusion.models import loading, locate_model
+from service.diffusion.families import token_counter
 from service.exits import OutOfDeviceMemory
 from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
@@ -166,17 +166,8 @@ class CaptionCache:
 
 def _shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:
     """The captions cut to what the base model's text encoder reads, so that none is cut unnoticed in training."""
-    # The class of every Stable Diffusion 1.x, by its name: AutoTokenizer would import torch, half a gigabyte of it.
-    from transformers import CLIPTokenizer
-
-    files = locate_model(settings, "model_base")
-    with loading(files):
-        tokenizer = CLIPTokenizer.from_pretrained(files.name, subfolder="tokenizer", **files.options)
-    limit = tokenizer.model_max_length
-    cut = {
-        sha256: within_limit(text, lambda part: len(tokenizer(part).input_ids), limit)
-        for sha256, text in captions.items()
-    }
+    limit, count_tokens = token_counter(settings)
+    cut = {sha256: within_limit(text, count_tokens, limit) for sha256, text in captions.items()}
     if shorter := sum(cut[sha256] != captions[sha256] for sha256 in captions):
         log.warning("captions cut", captions=shorter, tokens=limit)
     return cut

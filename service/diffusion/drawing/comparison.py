@@ -2,24 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
 from PIL import Image
 
 from service.artifacts import layout
-from service.artifacts.kinds import images
-from service.artifacts.publishing import fetch
+from service.artifacts.publishing import fetch, publish
 from service.artifacts.recipes import Result, result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.files import write_pictures
 from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.drawing.kept_pictures import KeptPictures, clear
-from service.diffusion.drawing.sampling import Drawing, Request, draw_pictures
+from service.diffusion.drawing.requests import Drawing, Request, by_prompt, requests_for
+from service.diffusion.drawing.sampling import draw_pictures
 from service.diffusion.families import family_of
 from service.settings.models import DiffusionSettings
 from service.storage.scratch import scratch_folder
+
+BASE = "base"
+LORA = "lora"
+GRID = "grid.png"
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +46,7 @@ class Comparison:
     @property
     def requests(self) -> list[Request]:
         """The pictures of each side, prompt by prompt."""
-        return [
-            Request(prompt, self.seed + variation) for prompt in self.prompts for variation in range(self.variations)
-        ]
+        return requests_for(self.prompts, self.variations, self.seed)
 
 
 def images_of(run: Run, settings: DiffusionSettings, comparison: Comparison) -> str:
@@ -68,11 +69,11 @@ def _draw_and_publish(run: Run, settings: DiffusionSettings, comparison: Compari
     base, lora = _draw(run, settings, comparison, result.key)
     with scratch_folder(settings.work_dir) as folder:
         recipe = dict(comparison.recipe)
-        write_pictures(folder / images.BASE, base, comparison.requests, recipe | {"lora": None, "lora_version": None})
-        write_pictures(folder / images.LORA, lora, comparison.requests, recipe)
-        sides = (_by_prompt(side, comparison.variations) for side in (base, lora))
-        comparison_grid(comparison.prompts, *sides).save(folder / images.GRID)
-        images.write(run.store, folder, path=result.path, lora=comparison.lora, recipe=recipe)
+        write_pictures(folder / BASE, base, comparison.requests, recipe | {"lora": None, "lora_version": None})
+        write_pictures(folder / LORA, lora, comparison.requests, recipe)
+        sides = (by_prompt(side, comparison.variations) for side in (base, lora))
+        comparison_grid(comparison.prompts, *sides).save(folder / GRID)
+        publish(run.store, folder, kind="images", path=result.path, parents=[comparison.lora], settings=recipe)
     log.info("images published", images=result.path, count=len(base) + len(lora))
 
 
@@ -80,14 +81,8 @@ def _draw(
     run: Run, settings: DiffusionSettings, comparison: Comparison, key: str
 ) -> tuple[list[Image.Image], list[Image.Image]]:
     lora_folder = fetch(run.store, comparison.lora, settings.work_dir)  # before anything is drawn: it may be damaged
-    kept_base, kept_lora = (
-        KeptPictures(run.store, layout.Drawn(run.run_id, key, side).path) for side in (images.BASE, images.LORA)
-    )
+    kept_base, kept_lora = (KeptPictures(run.store, layout.Drawn(run.run_id, key, side).path) for side in (BASE, LORA))
     pipeline = family_of(settings).open_pipeline(settings)
     base = draw_pictures(pipeline, comparison.requests, comparison.drawing, "drawing with the base model", kept_base)
     pipeline.put_on_lora(lora_folder, comparison.lora_scale)
     return base, draw_pictures(pipeline, comparison.requests, comparison.drawing, "drawing with the LoRA", kept_lora)
-
-
-def _by_prompt(pictures: Sequence[Image.Image], variations: int) -> list[list[Image.Image]]:
-    return [list(pictures[i : i + variations]) for i in range(0, len(pictures), variations)]

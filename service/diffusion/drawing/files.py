@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from service.diffusion.drawing.sampling import Request
+from service.diffusion.drawing.requests import Request
 from service.exits import BadData
 
 
