@@ -65,12 +65,11 @@ def made(store: ObjectStore) -> list[str]:
 
 
 def test_whether_an_unpromoted_lora_is_a_failure_changes_nothing_that_is_stored(without_models: ObjectStore) -> None:
+    unpromoted = {"style_gain": 9.0}
+    evaluate(EvaluateSettings(**unpromoted))
     before = made(without_models)
-    path = evaluate(EvaluateSettings())
-    decision = read(without_models, path).decision
-    assert decision != "promote", "12 steps are no training"
-    with pytest.raises(Rejected):
-        evaluate(EvaluateSettings(fail_unless_promoted=True))
+    with pytest.raises(Rejected, match="the style comes no nearer"):
+        evaluate(EvaluateSettings(fail_unless_promoted=True, **unpromoted))
     assert made(without_models) == before
 
 
