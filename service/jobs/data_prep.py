@@ -52,7 +52,7 @@ def data_prep(settings: DataPrepSettings) -> str | None:
         return None
     try:
         records = [*preparation.shard_records(candidates, settings.shards), *settled]
-        return _finalize(records, source.parents, preparation=preparation, settings=settings, store=store)
+        return _finalize(records, source, preparation=preparation, settings=settings, store=store)
     except NotFound:
         # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
         if (path := preparation.published()) is not None:
@@ -95,7 +95,7 @@ def _prepare_shard(
 
 def _finalize(
     records: Sequence[Record],
-    parents: Sequence[str],
+    source: Source,
     *,
     preparation: Preparation,
     settings: DataPrepSettings,
@@ -104,7 +104,7 @@ def _finalize(
     """Drops duplicates across the shards, captions, splits, checks and publishes."""
     records = select(records, _criteria(settings))
     require_enough(records, settings)  # before the captioner takes its time
-    captions = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
+    captions, notes = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
     records = without_uncaptioned(records, captions)
     require_enough(records, settings)
     alike = look_alike_groups(records, settings.near_distance)
@@ -123,10 +123,12 @@ def _finalize(
             accepted=accepted_tiles(rows, preparation),
             rejected=rejected_tiles(records, preparation),
             held_out=len(validation),
+            notes=source.notes() + notes,
             settings=_shown(settings),
         )
+        recipe = identity(settings)
         artifact = write(
-            store, dataset, name=settings.name, parents=parents, recipe=identity(settings), stop_check=stopping.check
+            store, dataset, name=settings.name, parents=source.parents, recipe=recipe, stop_check=stopping.check
         )
     preparation.finish(artifact.path)
     return artifact.path

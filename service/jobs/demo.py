@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from service import stopping
-from service.artifacts.kinds.evaluation import PAGE_FILE, read
+from service.artifacts.kinds.evaluation import PAGE_FILE, read_json
 from service.artifacts.kinds.images import GRID
 from service.artifacts.publishing import fetch
 from service.jobs.data_prep import data_prep
@@ -38,7 +38,7 @@ def demo(settings: DemoSettings) -> str:
     evaluation = evaluate(EvaluateSettings(**given))
 
     store = open_store(settings.artifacts_uri)
-    found = read(fetch(store, evaluation, settings.work_dir))
+    found = read_json(fetch(store, evaluation, settings.work_dir))
     log.info(
         "demo finished",
         decision=found.decision,

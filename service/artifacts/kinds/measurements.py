@@ -6,7 +6,7 @@ threshold or confidence, without a model.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from service.artifacts.documents import check_schema, first_complaint
+from service.artifacts.publishing import Artifact, publish
 from service.exits import BadData
+from service.storage.interface import ObjectStore
 
 KIND = "measurements"
 SCHEMA = 1
@@ -49,13 +51,20 @@ class Measurements:
     arrays: Arrays
 
 
-def write(folder: Path, measurements: Measurements) -> None:
+def write(
+    store: ObjectStore, folder: Path, *, path: str, parents: Sequence[str], recipe: Mapping[str, Any]
+) -> Artifact:
+    """Publishes the measurements in `folder`. parents: the LoRA, the data set, and the images."""
+    return publish(store, folder, kind=KIND, path=path, parents=parents, settings=recipe)
+
+
+def write_arrays(measurements: Measurements, folder: Path) -> None:
     """Writes both files into `folder`; the same measurements give the same bytes."""
     (folder / JSON_FILE).write_text(measurements.of.model_dump_json(indent=2) + "\n", encoding="utf-8")
     save_file({name: np.ascontiguousarray(array) for name, array in measurements.arrays.items()}, folder / ARRAYS_FILE)
 
 
-def read(folder: Path) -> Measurements:
+def read_arrays(folder: Path) -> Measurements:
     """The measurements of a fetched folder; raises BadData for what are none.
 
     Raises WrittenByNewer for those of a newer schema.

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from service.artifacts.documents import WrittenByNewer
-from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, read
+from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, read_json
 from service.diffusion.drawing.grid import comparison_grid
 from service.evaluation.criteria.criterion import Figures
 from service.evaluation.gate import CRITERIA, decide
@@ -125,7 +125,7 @@ def test_the_page_shows_what_was_decided_and_decides_nothing_itself(tmp_path: Pa
 
 def test_evaluation_json_reads_back_as_it_was(tmp_path: Path) -> None:
     page(tmp_path)
-    assert read(tmp_path) == evaluation()
+    assert read_json(tmp_path) == evaluation()
     text = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     style = next(finding for finding in text["findings"] if finding["name"] == "style")
     assert style["gain"] == {"value": 0.123, "low": 0.091, "high": 0.155}
@@ -142,7 +142,7 @@ def test_figures_that_are_not_finite_are_written_as_json_and_read_back(tmp_path:
 
     text = (tmp_path / "evaluation.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=refuse)["decision"] == "reject"
-    style = read(tmp_path).finding("style")
+    style = read_json(tmp_path).finding("style")
     assert style.base != style.base
     assert style.gain is not None
     assert not style.gain.finite
@@ -173,7 +173,7 @@ OLD = {
 
 def test_an_evaluation_of_version_1_is_read_with_its_figures_and_its_decision(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(OLD))
-    old = read(tmp_path)
+    old = read_json(tmp_path)
     assert (old.decision, old.reason, old.lora, old.measurements) == ("promote", OLD["reason"], "runs/demo/lora", None)
     assert [finding.name for finding in old.findings] == ["liveness", "style", "adherence", "held_out"]
     assert old.finding("liveness").lora == 1.0
@@ -186,13 +186,13 @@ def test_an_evaluation_of_version_1_is_read_with_its_figures_and_its_decision(tm
 def test_what_is_no_evaluation_is_bad_data_that_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "evaluation.json").write_text(text)
     with pytest.raises(BadData, match=r"evaluation\.json"):
-        read(tmp_path)
+        read_json(tmp_path)
 
 
 def test_a_newer_evaluation_is_said_to_be_that_and_never_damaged(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text('{"schema_version": 3}')
     with pytest.raises(WrittenByNewer, match=r"evaluation\.json.*newer version"):
-        read(tmp_path)
+        read_json(tmp_path)
 
 
 def test_without_losses_the_page_has_no_chart(tmp_path: Path) -> None:
