@@ -1,14 +1,14 @@
 """What the LoRA gains over the base model, each gain with a bootstrapped interval. More is better throughout."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from math import isfinite, nan
+from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.stats import bootstrap
 
+from service.artifacts.kinds.evaluation import Interval
 from service.exits import BadData
 
 Array = NDArray[np.float64]
@@ -17,22 +17,6 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 VISIBLE_DIFFERENCE = 1.0
 """One step of 8 bits, averaged over the image: what rounding and non-deterministic kernels cannot reach by themselves."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and the ends of its confidence interval, low ≤ value ≤ high; all NaN when an input was not finite."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
-
-    @property
-    def finite(self) -> bool:
-        return all(isfinite(end) for end in (self.value, self.low, self.high))
 
 
 def kid(features_a: ArrayLike, features_b: ArrayLike) -> float:
@@ -119,16 +103,25 @@ def held_out_gain(
     return _mean_gain(gains, range(len(gains)), confidence, resamples, seed)
 
 
-def liveness(base_images: Sequence[Image.Image], lora_images: Sequence[Image.Image]) -> float:
-    """Share, 0 to 1, of the pairs (same prompt, same seed) whose mean absolute pixel difference is above 1/255."""
+def pixel_differences(base_images: Sequence[Image.Image], lora_images: Sequence[Image.Image]) -> Array:
+    """Mean absolute difference of each pair (same prompt, same seed, one size), in steps of 8 bits: (N,), 0 to 255."""
     if not base_images:
         raise BadData("there is no pair of images to compare")
-    differences = [_difference(base, lora) for base, lora in zip(base_images, lora_images, strict=True)]
-    return float(np.mean([difference > VISIBLE_DIFFERENCE for difference in differences]))
+    return np.array([_difference(base, lora) for base, lora in zip(base_images, lora_images, strict=True)])
+
+
+def liveness(differences: ArrayLike) -> float:
+    """Share, 0 to 1, of the pairs whose mean absolute pixel difference is above 1/255; differences: (N,)."""
+    return float(np.mean([difference > VISIBLE_DIFFERENCE for difference in _vector(differences)]))
+
+
+def mean(values: ArrayLike) -> float:
+    """Arithmetic mean of (N,) values, added up one after the other."""
+    numbers = [float(value) for value in _vector(values)]
+    return sum(numbers) / len(numbers)
 
 
 def _difference(base: Image.Image, lora: Image.Image) -> float:
-    """Mean absolute difference of two images of one size, in steps of 8 bits."""
     pixels = [np.asarray(image.convert("RGB"), dtype=np.int16) for image in (base, lora)]
     return float(np.abs(pixels[0] - pixels[1]).mean())
 

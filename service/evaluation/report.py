@@ -1,4 +1,7 @@
-"""The evaluation as an artifact: evaluation.json for programs, index.html for people. The same inputs give the same bytes."""
+"""The evaluation as an artifact: evaluation.json for programs, index.html for people. The same inputs give the same bytes.
+
+The page shows what was decided: all that it says of a criterion stands in its finding.
+"""
 
 import base64
 import io
@@ -7,20 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
-from service.evaluation.gate import Finding, Measurements, Outcome, Thresholds, examine
-from service.evaluation.metrics import Interval
+from service.artifacts.kinds import evaluation as kind
+from service.artifacts.kinds.evaluation import PAGE_FILE, Evaluation, Finding
 from service.templates import rendered
 
-JSON_FILE = "evaluation.json"
-PAGE_FILE = "index.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 LARGEST_PNG = 4_000_000
 SMOOTHED_FROM = 40
@@ -34,64 +34,25 @@ Curve = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One measurement of both sides."""
+class CriterionRow:
+    """A line of the page's table: a finding, its figures as text."""
 
-    base: float
-    lora: float
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How much was measured: prompts, images of each side per prompt, held-out reference images."""
-
-    prompts: int
-    variations: int
-    held_out_images: int
-
-
-class Evaluation(BaseModel):
-    """All that an evaluation found, and what it took to find it. Non-finite figures are the strings "NaN", "Infinity"."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
-
-    schema_version: Literal[1] = 1
-    decision: Outcome
-    reason: str
-    measurements: Measurements
-    thresholds: Thresholds
-    confidence: float
-    style_distance: Pair
-    adherence: Pair
-    held_out_loss: Pair
-    counts: Counts
-    prompts: list[str]
-    lora: str
-    dataset: str
-    settings: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the page's table."""
-
-    name: str
-    explanation: str
+    finding: Finding
     base: str
     lora: str
     gain: str
     interval: str
-    needed: str
-    finding: Finding
 
 
-def write_report(
+def write_evaluation(
     folder: Path, evaluation: Evaluation, grid: Image.Image, losses: Curve = (), held_out: Curve = ()
 ) -> None:
-    """Writes evaluation.json and index.html, one page that needs no other file and no network, into `folder`."""
+    """Writes evaluation.json and index.html, one page that needs no other file and no network, into `folder`.
+
+    grid: base above LoRA; losses, held_out: by training step, empty where they are not known.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    text = evaluation.model_dump_json(indent=2) + "\n"
-    (folder / JSON_FILE).write_text(text, encoding="utf-8")
+    kind.write(folder, evaluation)
     (folder / PAGE_FILE).write_text(_page(evaluation, grid, losses, held_out), encoding="utf-8")
 
 
@@ -100,54 +61,20 @@ def _page(evaluation: Evaluation, grid: Image.Image, losses: Curve, held_out: Cu
         TEMPLATE,
         evaluation=evaluation,
         confidence=f"{evaluation.confidence:.3g}",
-        rows=_rows(evaluation),
+        rows=[_row(finding) for finding in evaluation.findings],
         grid=_picture(grid),
         chart=_chart(losses, held_out),
         settings={name: _plain(value) for name, value in sorted(evaluation.settings.items())},
     )
 
 
-def _rows(evaluation: Evaluation) -> list[Row]:
-    measured, thresholds = evaluation.measurements, evaluation.thresholds
-    findings = examine(measured, thresholds)
-    return [
-        Row(
-            "LoRA is live",
-            "Share of the pairs, same prompt and same seed, in which the LoRA visibly changes the image.",
-            "",
-            f"{measured.liveness:.1%}",
-            "",
-            "",
-            f"at least {thresholds.live_share:.0%}",
-            findings.liveness,
-        ),
-        Row(
-            "Distance to the style",
-            "Kernel distance (KID) between the features of the generated and of the held-out images; 0 is the same style.",
-            *_sides(evaluation.style_distance, measured.style_gain),
-            "interval above 0",
-            findings.style,
-        ),
-        Row(
-            "Following the prompt",
-            "CLIPScore, 0 to 100: does the image show what the prompt asks for, its style phrase left out?",
-            *_sides(evaluation.adherence, measured.adherence_gain),
-            f"interval above {-thresholds.adherence_margin:+.3g}",
-            findings.adherence,
-        ),
-        Row(
-            "Held-out loss",
-            "How well the model predicts the noise in images that it never saw, at fixed timesteps and noise.",
-            *_sides(evaluation.held_out_loss, measured.held_out_gain),
-            "interval not wholly below 0",
-            findings.held_out,
-        ),
-    ]
-
-
-def _sides(pair: Pair, gain: Interval) -> tuple[str, str, str, str]:
-    ends = f"{gain.low:+.3g} to {gain.high:+.3g}"
-    return f"{pair.base:.4g}", f"{pair.lora:.4g}", f"{gain.value:+.3g}", ends
+def _row(finding: Finding) -> CriterionRow:
+    figure = "{:.1%}" if finding.unit == "share" else "{:.4g}"
+    base, lora = ("" if side is None else figure.format(side) for side in (finding.base, finding.lora))
+    if finding.gain is None:
+        return CriterionRow(finding, base, lora, "", "")
+    gain, ends = f"{finding.gain.value:+.3g}", f"{finding.gain.low:+.3g} to {finding.gain.high:+.3g}"
+    return CriterionRow(finding, base, lora, gain, ends)
 
 
 def _picture(image: Image.Image) -> str:

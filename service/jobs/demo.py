@@ -6,9 +6,10 @@ from pathlib import Path
 import structlog
 
 from service import stopping
+from service.artifacts.kinds.evaluation import PAGE_FILE, read
 from service.artifacts.publishing import fetch
 from service.jobs.data_prep import data_prep
-from service.jobs.evaluate import PAGE_NAME, evaluate, read_decision
+from service.jobs.evaluate import evaluate
 from service.jobs.infer import GRID_NAME, infer
 from service.jobs.train import train
 from service.settings.data_prep import DataPrepSettings
@@ -36,13 +37,13 @@ def demo(settings: DemoSettings) -> str:
     evaluation = evaluate(EvaluateSettings(**given))
 
     store = open_store(settings.artifacts_uri)
-    decision = read_decision(fetch(store, evaluation, settings.work_dir))
+    found = read(fetch(store, evaluation, settings.work_dir))
     log.info(
         "demo finished",
-        decision=decision.outcome,
-        reason=decision.reason,
+        decision=found.decision,
+        reason=found.reason,
         picture=place(store.uri, images, GRID_NAME),
-        page=place(store.uri, evaluation, PAGE_NAME),
+        page=place(store.uri, evaluation, PAGE_FILE),
     )
     return evaluation
 

@@ -1,16 +1,22 @@
 """`sdlora evaluate`: the LoRA against the base model on held-out images; promote, hold or reject."""
 
 import json
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import structlog
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
+from numpy.typing import NDArray
 from PIL import Image
 
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.keys import content_key
+from service.artifacts.kinds.evaluation import PAGE_FILE, Counts, Evaluation, read
+from service.artifacts.kinds.measurements import Measured, Measurements
 from service.artifacts.publishing import fetch, find_made, publish, read_manifest
 from service.artifacts.runs import Run
 from service.diffusion.clip import clip_scores
@@ -25,13 +31,12 @@ from service.diffusion.drawing.sampling import (
     requests_for,
 )
 from service.diffusion.held_out import encode_held_out, held_out_losses
-from service.diffusion.images import CaptionedImage, open_image, read_split
+from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.models import locate_model
-from service.evaluation.adherence import content_of
 from service.evaluation.features import StyleFeatures, style_features
-from service.evaluation.gate import Decision, Measurements, Thresholds, decide
-from service.evaluation.metrics import adherence_gain, held_out_gain, kid, liveness, style_gain
-from service.evaluation.report import Counts, Evaluation, Pair, write_report
+from service.evaluation.gate import decide, examine, measure
+from service.evaluation.report import write_evaluation
+from service.evaluation.sample import Sample, Sides
 from service.exits import Rejected
 from service.settings.evaluate import EvaluateSettings
 from service.settings.identity import for_key, identity, same
@@ -39,8 +44,6 @@ from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 
 log = structlog.get_logger(__name__)
-
-PAGE_NAME = "index.html"
 
 
 def evaluate(settings: EvaluateSettings) -> str:
@@ -59,9 +62,9 @@ def evaluate(settings: EvaluateSettings) -> str:
         measure_and_publish(run, settings, lora_path, path, under_way, recipe)
     path = made or path
     clear(run.store, under_way)
-    found = read_decision(fetch(run.store, path, settings.work_dir))
-    log.info("decided", decision=found.outcome, reason=found.reason, evaluation=path, page=f"{path}/{PAGE_NAME}")
-    if settings.fail_unless_promoted and found.outcome != "promote":
+    found = read(fetch(run.store, path, settings.work_dir))
+    log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=f"{path}/{PAGE_FILE}")
+    if settings.fail_unless_promoted and found.decision != "promote":
         raise Rejected(found.reason)
     return path
 
@@ -89,44 +92,63 @@ def measure_and_publish(
     lora_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
     styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
 
-    network = StyleFeatures().to(pipeline.device)
-    reference = style_features(as_large_as(held_out_images, base[0].size), network)
-    base_features, lora_features = style_features(base, network), style_features(styled, network)
-    contents = [content_of(request.prompt, style) for request in requests]
-    clip = locate_model(settings, "model_clip")
-    base_scores = clip_scores(base, contents, clip, pipeline.device)
-    lora_scores = clip_scores(styled, contents, clip, pipeline.device)
-
-    groups = [request.prompt for request in requests]
-    measurements = Measurements(
-        liveness=liveness(base, styled),
-        style_gain=style_gain(reference, base_features, lora_features, groups, settings.confidence),
-        adherence_gain=adherence_gain(base_scores, lora_scores, groups, settings.confidence),
-        held_out_gain=held_out_gain(base_losses, lora_losses, settings.confidence),
+    sample = Sample(
+        prompts=[request.prompt for request in requests],
+        pictures=Sides(base, styled),
+        held_out=held_out_images,
+        training=read_split(dataset, "train"),
+        style=style,
+        judges=LoadedJudges(settings, pipeline.device, Sides(base_losses, lora_losses)),
     )
-    thresholds = Thresholds(adherence_margin=settings.adherence_margin)
-    decision = decide(measurements, thresholds)
+    measured = Measured(
+        images=path,
+        prompts=list(sample.prompts),
+        variations=settings.variations,
+        held_out=[image.name for image in held_out_images],
+    )
+    measurements = Measurements(measured, measure(sample))
+    findings = examine(measurements, settings)
+    decision = decide(findings)
     evaluation = Evaluation(
         decision=decision.outcome,
         reason=decision.reason,
-        measurements=measurements,
-        thresholds=thresholds,
+        findings=findings,
         confidence=settings.confidence,
-        style_distance=Pair(kid(reference, base_features), kid(reference, lora_features)),
-        adherence=Pair(mean(base_scores), mean(lora_scores)),
-        held_out_loss=Pair(mean(base_losses), mean(lora_losses)),
         counts=Counts(len(prompts), settings.variations, len(held_out_images)),
         prompts=prompts,
         lora=lora_path,
         dataset=dataset_path,
+        measurements=None,
         settings=dict(recipe),
     )
     with scratch_folder(settings.work_dir) as folder:
         rows = settings.variations
         grid = comparison_grid(prompts, by_prompt(base, rows), by_prompt(styled, rows))
         loss, held_out_loss = read_curves(lora_folder)
-        write_report(folder, evaluation, grid, loss, held_out_loss)
+        write_evaluation(folder, evaluation, grid, loss, held_out_loss)
         publish(run.store, folder, kind="evaluation", path=path, parents=[lora_path, dataset_path], settings=recipe)
+
+
+class LoadedJudges:
+    """The models that the settings name, on the device."""
+
+    def __init__(self, settings: EvaluateSettings, device: torch.device, losses: Sides[list[float]]) -> None:
+        self._settings = settings
+        self._device = device
+        self._losses = losses
+
+    @cached_property
+    def _network(self) -> StyleFeatures:
+        return StyleFeatures().to(self._device)
+
+    def style_features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        return style_features(images, self._network)
+
+    def clip_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        return clip_scores(images, prompts, locate_model(self._settings, "model_clip"), self._device)
+
+    def held_out_losses(self, _: Sequence[CaptionedImage]) -> Sides[list[float]]:
+        return self._losses
 
 
 def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], resolution: int) -> list[float]:
@@ -140,11 +162,6 @@ def losses_of(pipeline: StableDiffusionPipeline, images: list[CaptionedImage], r
     return means
 
 
-def as_large_as(images: list[CaptionedImage], size: tuple[int, int]) -> list[Image.Image]:
-    """The held-out images at the size of the drawn ones: else the resizing itself would read as a difference of style."""
-    return [open_image(image).resize(size, Image.Resampling.LANCZOS) for image in images]
-
-
 def read_curves(lora_folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """Training and held-out loss by step, as `train` left them beside the LoRA; empty for a LoRA from elsewhere."""
     metrics = lora_folder / "metrics.jsonl"
@@ -154,12 +171,3 @@ def read_curves(lora_folder: Path) -> tuple[list[tuple[int, float]], list[tuple[
         return [(line["step"], line[name]) for line in lines if name in line]
 
     return curve("loss"), curve("held_out_loss")
-
-
-def read_decision(folder: Path) -> Decision:
-    found = json.loads((folder / "evaluation.json").read_text())
-    return Decision(found["decision"], found["reason"])
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)

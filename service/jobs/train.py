@@ -1,11 +1,8 @@
 """`sdlora train`: a data set in, checkpoints and a LoRA out."""
 
-import json
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,27 +13,21 @@ from diffusers import DDPMScheduler
 
 from service import stopping
 from service.artifacts import layout
-from service.artifacts.publishing import exists, fetch, publish, read_manifest
+from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
-from service.diffusion.held_out import HeldOut
-from service.diffusion.images import CaptionedImage, read_split
-from service.diffusion.lora import add_lora, assert_alive, assert_effect
+from service.diffusion.images import read_split
+from service.diffusion.lora import add_lora, assert_alive
 from service.diffusion.sd15.components import Components, load_components
 from service.diffusion.sd15.denoiser import Denoiser
-from service.diffusion.sd15.lora_files import save_lora
-from service.exits import BadConfiguration, Stopped
 from service.logs import configure_logs, guarded
-from service.settings.identity import check_identity, identity
+from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
-from service.storage.parallel import StopCheck
 from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
-from service.training.callbacks import OnTheWay, committing
-from service.training.checkpoints import agreed_newest
-from service.training.curves import draw_curves
+from service.training.callbacks import Checkpoints, SamplePictures, Samples, StopOnRequest
+from service.training.checkpoints import committer, newest_on_all
 from service.training.encoded.loading import encode_dataset
-from service.training.model_card import CARD_NAME, training_facts, write_card
 from service.training.pictures import sample_prompts
 from service.training.processes.coordinator import Coordinator
 from service.training.processes.launcher import (
@@ -49,16 +40,13 @@ from service.training.processes.launcher import (
 )
 from service.training.processes.peers import reporting_lost_peers
 from service.training.processes.watchdog import Watchdog
-from service.training.progress import Measurement, ratio_of
-from service.training.status import Status
+from service.training.result import Result, is_complete
+from service.training.status import StatusReporter
 from service.training.trackers import publish_tracked, start_tracking
 from service.training.trainer import Trainer
 from service.training.uploads import Uploads
 
 log = structlog.get_logger(__name__)
-
-METRICS_NAME = "metrics.jsonl"
-CURVES_NAME = "curves.png"
 
 
 def train(settings: TrainSettings) -> str:
@@ -74,7 +62,7 @@ def train(settings: TrainSettings) -> str:
         run_workers(worker_main, settings, workers)
     else:
         with reporting_lost_peers():
-            train_here(run, dataset_path, recipe, settings)
+            train_in_this_process(run, dataset_path, recipe, settings)
     return run.lora_path
 
 
@@ -88,14 +76,14 @@ def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     exit_with(guarded(lambda: train(settings)))
 
 
-def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
+def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
     """The part of this process, which is all of it when there is one."""
     accelerator = new_accelerator(settings)
     with ExitStack() as running:
         watchdog = running.enter_context(Watchdog(settings.stall_seconds))
         coordinator = Coordinator(accelerator, settings.peer_timeout, watchdog.heartbeat)
-        checkpoint = agreed_newest(run, recipe, settings.work_dir, accelerator)
-        status = Status(run, settings)
+        checkpoint = newest_on_all(run, recipe, settings.work_dir, accelerator)
+        status = StatusReporter(run, settings)
         if accelerator.is_main_process:
             step = checkpoint.step if checkpoint else 0
             status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
@@ -104,32 +92,39 @@ def train_here(run: Run, dataset_path: str, recipe: dict[str, Any], settings: Tr
 
         with coordinator.independently() as stop_check:
             dataset = fetch(run.store, dataset_path, settings.work_dir, stop_check)
-        images, validation = (
-            read_split(dataset, "train"),
-            read_split(dataset, "validation")[: settings.validation_images],
-        )
+        images = read_split(dataset, "train")
+        validation = read_split(dataset, "validation")[: settings.validation_images]
         shown = sample_prompts(settings, [image.caption for image in validation])
         with coordinator.independently():
             parts = load_components(settings)
         status.enter("encoding")
         samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, coordinator, settings)
-        denoiser, scheduler = with_lora(parts, accelerator, settings)
+        denoiser, noise_scheduler = with_lora(parts, accelerator, settings)
         del parts  # the autoencoder and the text encoder have said all they have to say
 
-        trainer = Trainer(accelerator, denoiser, scheduler, samples, held_out, settings)
+        trainer = Trainer(accelerator, denoiser, noise_scheduler, samples, held_out, settings)
         status.progress = trainer.progress
         if checkpoint is not None:
             trainer.resume(checkpoint.folder)
             status.committed(checkpoint.step, checkpoint.path)
         start_tracking(accelerator, settings)
         folder = running.enter_context(scratch_folder(settings.work_dir))
-        uploads = running.enter_context(
-            Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads)
+        commit = committer(run, recipe, progress=trainer.progress, settings=settings, on_commit=status.committed)
+        uploads = running.enter_context(Uploads(commit, settings.failed_uploads))
+        pictures = SamplePictures(shown, prompts)
+
+        status.enter("training")
+        trainer.fit(
+            [
+                Checkpoints(folder, uploads, coordinator, status, settings),
+                Samples(pictures, run=run, recipe=recipe, folder=folder, coordinator=coordinator, status=status),
+                StopOnRequest(coordinator),
+            ]
         )
-        on_the_way = OnTheWay(run, folder, recipe, trainer, prompts, shown, coordinator, uploads, status)
-        fit(trainer, on_the_way)
         status.enter("publishing")
-        publish_lora(on_the_way, dataset_path, images)
+        result = Result(run, recipe, dataset_path, images, trainer, trainer.install_result())
+        assert_alive(trainer.lora())
+        coordinator.run_on_main(lambda stop_check: result.publish(folder / "lora", pictures, stop_check))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     if accelerator.is_main_process:
@@ -145,90 +140,6 @@ def with_lora(parts: Components, accelerator: Accelerator, settings: TrainSettin
         parts.unet.to(dtype=precision(accelerator))
     add_lora(parts.unet, settings, text_encoder)
     return Denoiser(parts.unet, text_encoder), parts.scheduler
-
-
-def fit(trainer: Trainer, on_the_way: OnTheWay) -> None:
-    """All the steps, and the last checkpoint committed, whether it is of the last step or of the one where we stop."""
-    on_the_way.status.enter("training")
-    try:
-        trainer.fit(on_the_way)
-    except Stopped:
-        on_the_way.wait_for_uploads()
-        raise
-    on_the_way.wait_for_uploads()
-
-
-def publish_lora(on_the_way: OnTheWay, dataset_path: str, images: Sequence[CaptionedImage]) -> None:
-    """Puts the result into the model, makes sure that it is one, and publishes it."""
-    run, trainer, recipe = on_the_way.run, on_the_way.trainer, on_the_way.recipe
-    accelerator, progress = trainer.accelerator, trainer.progress
-    result = trainer.install_result()
-    assert_alive(trainer.lora())
-
-    def publish_it(stop_check: StopCheck) -> None:
-        with accelerator.autocast():
-            assert_effect(trainer.plain.unet, one_input(trainer.plain, trainer.held_out, accelerator.device))
-        folder = on_the_way.folder / "lora"
-        write_lora(folder, result, on_the_way, images, stop_check)
-        try:
-            artifact = publish(
-                run.store, folder, kind="lora", path=run.lora_path, parents=[dataset_path], settings=recipe
-            )
-        except BadConfiguration:
-            # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
-            if not is_complete(run, recipe):
-                raise
-            log.info("already complete", lora=run.lora_path)
-            return
-        ratio = round(ratio_of(result, progress.measurements[0]), 4)
-        facts = {"lora": artifact.path, "steps": progress.step, "of_step": result.step, "held_out_ratio": ratio}
-        run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
-        log.info("LoRA published", **facts)
-
-    on_the_way.coordinator.run_on_main(publish_it)
-
-
-def write_lora(
-    folder: Path, result: Measurement, on_the_way: OnTheWay, images: Sequence[CaptionedImage], stop_check: StopCheck
-) -> None:
-    """The folder that is published: weights in two forms, model card, curves, pictures."""
-    folder.mkdir()
-    trainer, recipe = on_the_way.trainer, on_the_way.recipe
-    plain, progress = trainer.plain, trainer.progress
-    facts = training_facts(recipe, len(images), result.step, trainer.noise.config["prediction_type"])
-    save_lora(folder, plain.unet, plain.text_encoder, facts)
-    with (folder / METRICS_NAME).open("w") as lines:
-        lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
-    draw_curves(progress, folder / CURVES_NAME)
-    if on_the_way.shown:
-        on_the_way.draw(folder, stop_check)
-    write_card(
-        folder / CARD_NAME,
-        name=on_the_way.run.run_id,
-        recipe=recipe,
-        images=len(images),
-        modules=sum("lora_A" in name for name in trainer.lora()),
-        steps=progress.step,
-        of_step=result.step,
-        ratio=ratio_of(result, progress.measurements[0]),
-        samples=on_the_way.shown,
-        prompt=images[0].caption,
-    )
-
-
-def one_input(denoiser: Denoiser, held_out: HeldOut, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Something for the U-Net to predict: the first held-out image."""
-    condition = held_out.conditions[:1].to(device)
-    states = condition if denoiser.text_encoder is None else denoiser.text_encoder(condition)[0]
-    return held_out.latents[:1].to(device), torch.tensor([500], device=device), states
-
-
-def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
-    """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
-    if not exists(run.store, run.lora_path):
-        return False
-    check_identity(TrainSettings, read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
-    return True
 
 
 def new_accelerator(settings: TrainSettings) -> Accelerator:

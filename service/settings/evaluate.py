@@ -33,11 +33,33 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     confidence: float = decides(
         0.95, stage="deciding", gt=0.5, lt=1, description="Confidence of the bootstrapped intervals."
     )
+    live_share: float = decides(
+        0.95,
+        stage="deciding",
+        before=0.95,
+        ge=0,
+        le=1,
+        description="Share of the pairs of images that the LoRA must visibly change, 0 to 1.",
+    )
+    style_gain: float = decides(
+        0.0,
+        stage="deciding",
+        before=0.0,
+        allow_inf_nan=False,
+        description="The distance to the style must shrink by more than this, for certain: KID, base − LoRA.",
+    )
     adherence_margin: float = decides(
         1.0,
         stage="deciding",
         ge=0,
         description="Points of CLIPScore that the LoRA may lose against the base on the content of the prompts.",
+    )
+    held_out_gain: float = decides(
+        0.0,
+        stage="deciding",
+        before=0.0,
+        allow_inf_nan=False,
+        description="A LoRA is held when its gain in held-out loss, base − LoRA, is for certain below this.",
     )
     fail_unless_promoted: bool = only_how(
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."

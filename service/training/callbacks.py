@@ -1,9 +1,8 @@
-"""What happens between the first step and the last: checkpoints and their upload, pictures, and being told to stop."""
+"""What a training does besides its steps: checkpoints, pictures on the way, and stopping when it is asked to."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,107 +11,146 @@ import structlog
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.publishing import exists, publish
-from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
-from service.exits import ServiceError
 from service.settings.train import TrainSettings
 from service.storage.parallel import StopCheck
-from service.training.checkpoints import commit
 from service.training.encoded.loading import Prompts
 from service.training.pictures import sample_grid
 from service.training.processes.coordinator import Coordinator
-from service.training.progress import best
-from service.training.status import Status
-from service.training.trainer import Trainer
+from service.training.status import StatusReporter
+from service.training.trainer import Callback, Trainer
 from service.training.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
 SAMPLES_NAME = "samples.png"
-SHORT = 0.75
+SHORT_GRACE = 0.75
 """Share of the grace time from which a stop is said to be short of it."""
 
 
-@dataclass(frozen=True)
-class OnTheWay:
-    """The trainer's occasions. All processes have them alike; what is written, the first one writes."""
+class Checkpoints(Callback):
+    """Saves the training when a checkpoint is due, at its last step, and where it stops.
 
-    run: Run
-    folder: Path
-    recipe: dict[str, Any]
-    trainer: Trainer
-    prompts: Prompts
-    shown: Sequence[str]
-    coordinator: Coordinator
-    uploads: Uploads
-    status: Status
+    All processes save, the main one uploads. At the end it waits until the newest is committed, and raises why it cannot be.
+    """
 
-    def checkpoint(self, step: int) -> None:
-        self.status.enter("saving")
-        local = self.folder / f"step-{step}"
-        self.trainer.save(local)
-        if self.trainer.accelerator.is_main_process:
-            self.uploads.submit(local, step)
-        else:
-            shutil.rmtree(local, ignore_errors=True)
-        self.status.enter("training")
+    def __init__(
+        self, folder: Path, uploads: Uploads, coordinator: Coordinator, status: StatusReporter, settings: TrainSettings
+    ) -> None:
+        self._folder = folder
+        self._uploads = uploads
+        self._coordinator = coordinator
+        self._status = status
+        self._every = settings.checkpoint_every
+        self._grace_seconds = settings.grace_seconds
+        self._saved_step = 0
 
-    def sample(self, step: int) -> None:
-        """Another attempt may have drawn them; on a GPU ours would differ in a pixel, and what is published stays."""
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._saved_step = trainer.progress.step
 
-        def draw(between: StopCheck) -> None:
-            path = layout.Samples(self.run.run_id, step).path
-            if self.shown and not exists(self.run.store, path):
-                local = self.folder / f"samples-{step}"
-                self.draw(local, between)
-                publish(self.run.store, local, kind="samples", path=path, settings=self.recipe)
-                shutil.rmtree(local)
+    def on_prediction_step(self, _: Trainer) -> None:
+        self._uploads.check()
 
-        self.status.enter("drawing")
-        self.coordinator.run_on_main(draw)
-        self.status.enter("training")
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.finished or trainer.progress.step % self._every == 0:
+            self.save(trainer)
+        self._uploads.check()
 
-    def between(self) -> None:
-        self.uploads.check()
-        self.coordinator.check()
+    def on_train_end(self, trainer: Trainer) -> None:
+        if self._saved_step < trainer.progress.step:
+            self.save(trainer)
+        self._coordinator.wait_on_main(self._uploads.finish)
+        if stopping.requested() and trainer.accelerator.is_main_process:
+            report_grace(stopping.seconds_since(), self._grace_seconds, trainer.progress.step)
 
-    def draw(self, folder: Path, between: StopCheck) -> None:
-        """Pictures of the base and of the LoRA as the model has it now."""
-        folder.mkdir(parents=True, exist_ok=True)
-        trainer = self.trainer
-        with trainer.accelerator.autocast():
-            grid = sample_grid(trainer.plain, trainer.noise, self.prompts, self.shown, trainer.settings, between)
-        grid.save(folder / SAMPLES_NAME)
-
-    def wait_for_uploads(self) -> None:
-        """Until the newest checkpoint is committed; raises why it cannot be."""
-        self.coordinator.wait_on_main(self.uploads.finish)
-        if stopping.requested() and self.trainer.accelerator.is_main_process:
-            tell_of_grace(stopping.seconds_since(), self.trainer.settings.grace_seconds, self.trainer.progress.step)
+    def save(self, trainer: Trainer) -> None:
+        step = trainer.progress.step
+        folder = self._folder / f"step-{step}"
+        with self._status.during("saving"):
+            trainer.save(folder)
+            if trainer.accelerator.is_main_process:
+                self._uploads.submit(folder, step)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._saved_step = step
 
 
-def tell_of_grace(seconds: float, grace: int, step: int) -> None:
-    """How much of the grace time was needed from being told to stop until the checkpoint was committed."""
+def report_grace(seconds: float, grace: int, step: int) -> None:
+    """Logs how much of the grace time was needed from the request to stop until the checkpoint was committed."""
     facts = {"seconds": round(seconds, 1), "grace_seconds": grace, "step": step}
-    if seconds > SHORT * grace:
+    if seconds > SHORT_GRACE * grace:
         log.warning("the grace time is short, raise terminationGracePeriodSeconds and TRAIN_GRACE_SECONDS", **facts)
     else:
         log.info("stopped in time", **facts)
 
 
-def committing(
-    run: Run, recipe: Mapping[str, Any], trainer: Trainer, status: Status, settings: TrainSettings
-) -> Callable[[Path, int], None]:
-    """What becomes of a snapshot, in the thread of the uploads: a checkpoint, and older ones may go."""
+@dataclass(frozen=True)
+class SamplePictures:
+    """The pictures of some prompts, by the base model and by the LoRA as the model has it now."""
 
-    def commit_snapshot(folder: Path, step: int) -> None:
-        status.committed(step, commit(run, folder, step, recipe))
-        # The LoRA that is best so far is in every checkpoint; the one of its own step can also be trained on from.
-        protected = {best(trainer.progress.measurements).step, settings.max_steps}
-        try:
-            plan = plan_retention(run, Keep(settings.keep_last, settings.keep_every), protected, datetime.now(UTC))
-            carry_out(run.store, plan)
-        except ServiceError as error:
-            log.warning("old checkpoints not deleted; training goes on", reason=str(error))
+    shown: Sequence[str]
+    prompts: Prompts
 
-    return commit_snapshot
+    def draw(self, trainer: Trainer, folder: Path, stop_check: StopCheck) -> None:
+        """Writes samples.png into `folder`, when there is something to show."""
+        if not self.shown:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with trainer.accelerator.autocast():
+            grid = sample_grid(
+                trainer.unwrapped, trainer.noise_scheduler, self.prompts, self.shown, trainer.settings, stop_check
+            )
+        grid.save(folder / SAMPLES_NAME)
+
+
+class Samples(Callback):
+    """Publishes the sample pictures every so many steps; the main process draws them, the others wait."""
+
+    def __init__(
+        self,
+        pictures: SamplePictures,
+        *,
+        run: Run,
+        recipe: dict[str, Any],
+        folder: Path,
+        coordinator: Coordinator,
+        status: StatusReporter,
+    ) -> None:
+        self._pictures = pictures
+        self._run = run
+        self._recipe = recipe
+        self._folder = folder
+        self._coordinator = coordinator
+        self._status = status
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self.on_step_end(trainer)  # what was due at this step may not have come about before a stop
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        step, every = trainer.progress.step, trainer.settings.sample_every
+        if step and every and step % every == 0:
+            with self._status.during("drawing"), trainer.averaged():
+                self._coordinator.run_on_main(lambda stop_check: self._publish(trainer, stop_check))
+
+    def _publish(self, trainer: Trainer, stop_check: StopCheck) -> None:
+        """Another attempt may have drawn them; on a GPU ours would differ in a pixel, and what is published stays."""
+        step = trainer.progress.step
+        path = layout.Samples(self._run.run_id, step).path
+        if self._pictures.shown and not exists(self._run.store, path):
+            folder = self._folder / f"samples-{step}"
+            self._pictures.draw(trainer, folder, stop_check)
+            publish(self._run.store, folder, kind="samples", path=path, settings=self._recipe)
+            shutil.rmtree(folder)
+
+
+class StopOnRequest(Callback):
+    """Ends the training in all processes at the same place when any of them was asked to stop."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def on_prediction_step(self, _: Trainer) -> None:
+        self._coordinator.check()
+
+    def on_step_end(self, _: Trainer) -> None:
+        self._coordinator.check()

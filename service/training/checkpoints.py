@@ -1,8 +1,9 @@
 """Checkpoints of a run: committed whole under a name of their own, found again, verified."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from accelerate.utils import broadcast_object_list
 
 from service.artifacts import layout
 from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
+from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
-from service.exits import BadData
+from service.exits import BadData, ServiceError
 from service.settings.identity import check_identity
 from service.settings.train import TrainSettings
 from service.storage.interface import NotFound
+from service.training.progress import Progress, best
 
 log = structlog.get_logger(__name__)
 
@@ -38,19 +41,32 @@ def commit(run: Run, folder: Path, step: int, settings: Mapping[str, Any]) -> st
     return path
 
 
-def newest_valid(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Path | None:
-    """The verified folder of the newest checkpoint, or None when the run has none.
+def committer(
+    run: Run,
+    recipe: Mapping[str, Any],
+    *,
+    progress: Progress,
+    settings: TrainSettings,
+    on_commit: Callable[[int, str], None],
+) -> Callable[[Path, int], None]:
+    """What becomes of a saved folder, in the thread of the uploads: a checkpoint, for which older ones may go."""
 
-    A damaged one is named and passed over. Raises BadData when all are damaged: starting at 0 again would hide a loss;
-    BadConfiguration when the checkpoint belongs to other settings.
-    """
-    found = newest(run, settings, work_dir)
-    return found.folder if found else None
+    def commit_and_prune(folder: Path, step: int) -> None:
+        on_commit(step, commit(run, folder, step, recipe))
+        # The LoRA that is best so far is in every checkpoint; the one of its own step can also be trained on from.
+        protected = {best(progress.measurements).step, settings.max_steps}
+        try:
+            plan = plan_retention(run, Keep(settings.keep_last, settings.keep_every), protected, datetime.now(UTC))
+            carry_out(run.store, plan)
+        except ServiceError as error:
+            log.warning("old checkpoints not deleted; training goes on", reason=str(error))
+
+    return commit_and_prune
 
 
-def agreed_newest(run: Run, settings: Mapping[str, Any], work_dir: Path, accelerator: Accelerator) -> Checkpoint | None:
+def newest_on_all(run: Run, settings: Mapping[str, Any], work_dir: Path, accelerator: Accelerator) -> Checkpoint | None:
     """The newest valid checkpoint, the same for all processes: another attempt may commit one while they look."""
-    found = newest(run, settings, work_dir) if accelerator.is_main_process else None
+    found = newest_checkpoint(run, settings, work_dir) if accelerator.is_main_process else None
     chosen = [found.path if found else ""]
     broadcast_object_list(chosen)
     if accelerator.is_main_process or not chosen[0]:
@@ -58,7 +74,12 @@ def agreed_newest(run: Run, settings: Mapping[str, Any], work_dir: Path, acceler
     return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), step_of(chosen[0]))
 
 
-def newest(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint | None:
+def newest_checkpoint(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint | None:
+    """The newest checkpoint, verified, or None when the run has none.
+
+    A damaged one is named and passed over. Raises BadData when all are damaged: starting at 0 again would hide a loss;
+    BadConfiguration when the checkpoint belongs to other settings.
+    """
     checkpoints = layout.Checkpoints(run.run_id).path
     candidates = newest_first(list_artifacts(run.store, checkpoints))
     damaged = []

@@ -11,7 +11,7 @@ from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.sd15.components import load_vae
 from service.diffusion.sd15.denoiser import Denoiser
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.storage.parallel import StopCheck, never_stop
 from service.training.encoded.loading import Prompts
 
 
@@ -25,15 +25,15 @@ def sample_prompts(settings: TrainSettings, captions: Sequence[str]) -> list[str
 @torch.no_grad()
 def sample_grid(
     denoiser: Denoiser,
-    scheduler: DDPMScheduler,
+    noise_scheduler: DDPMScheduler,
     prompts: Prompts,
     shown: Sequence[str],
     settings: TrainSettings,
-    between: StopCheck = lambda: None,
+    stop_check: StopCheck = never_stop,
 ) -> Image.Image:
     """The base model's pictures over the LoRA's, of the same prompts and seeds. The autoencoder comes back for them only.
 
-    `between` is called after each denoising step, and may raise to end it.
+    `stop_check` is called after each denoising step, and may raise to end it.
     """
     device = next(denoiser.parameters()).device
     pipeline = StableDiffusionPipeline(
@@ -41,7 +41,7 @@ def sample_grid(
         text_encoder=None,
         tokenizer=None,
         unet=denoiser.unet,
-        scheduler=DDIMScheduler.from_config(scheduler.config),
+        scheduler=DDIMScheduler.from_config(noise_scheduler.config),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -50,11 +50,11 @@ def sample_grid(
     models = [model for model in (denoiser.unet, denoiser.text_encoder) if model is not None]
     training = denoiser.training
     denoiser.eval()
-    styled = [draw_sample(pipeline, denoiser, prompts, prompt, settings, between) for prompt in shown]
+    styled = [draw_sample(pipeline, denoiser, prompts, prompt, settings, stop_check) for prompt in shown]
     for model in models:
         model.disable_adapters()
     try:
-        base = [draw_sample(pipeline, denoiser, prompts, prompt, settings, between) for prompt in shown]
+        base = [draw_sample(pipeline, denoiser, prompts, prompt, settings, stop_check) for prompt in shown]
     finally:
         for model in models:
             model.enable_adapters()
@@ -68,12 +68,12 @@ def draw_sample(
     prompts: Prompts,
     prompt: str,
     settings: TrainSettings,
-    between: StopCheck,
+    stop_check: StopCheck,
 ) -> Image.Image:
     device = pipeline.vae.device
 
     def after_step(_: object, __: int, ___: object, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        between()
+        stop_check()
         return tensors
 
     def states_of(text: str) -> Tensor:

@@ -2,10 +2,12 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -17,14 +19,16 @@ from service.training.progress import Progress, best, ratio_of
 
 log = structlog.get_logger(__name__)
 
-LAST_WORD = 5.0
+Phase = Literal["loading", "encoding", "training", "saving", "drawing", "publishing", "complete", "stopped", "failed"]
+
+FINAL_WRITE_TIMEOUT = 5.0
 """Seconds that the end of the training waits at most for its last status to be written."""
 
 
-class Status:
-    """Writes the status every few seconds, in a thread of its own, when there is something new to tell.
+class StatusReporter:
+    """Writes the status every few seconds, in a thread of its own, when there is something new.
 
-    So a store that is slow or gone costs the training nothing; it is told of once.
+    So a store that is slow or gone costs the training nothing; it is warned about once.
     """
 
     def __init__(self, run: Run, settings: TrainSettings) -> None:
@@ -33,14 +37,14 @@ class Status:
         self._run = run
         self._max_steps = settings.max_steps
         self._every = settings.status_seconds
-        self._phase = "loading"
+        self._phase: Phase = "loading"
         self._checkpoint: dict[str, Any] | None = None
-        self._since: tuple[float, int] | None = None
+        self._pace_start: tuple[float, int] | None = None
         self._written: dict[str, Any] = {}
         self._failed = False
         self._ended = threading.Event()
 
-    def __enter__(self) -> "Status":
+    def __enter__(self) -> "StatusReporter":
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="status", daemon=True)
         self._thread.start()
         return self
@@ -48,15 +52,23 @@ class Status:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self._phase = "complete" if kind is None else "stopped" if issubclass(kind, Stopped) else "failed"
         self._ended.set()
-        self._thread.join(LAST_WORD)
+        self._thread.join(FINAL_WRITE_TIMEOUT)
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: Phase) -> None:
         """What the training does from now on, in one word."""
         self._phase = phase
-        if phase == "training" and self._since is None:
-            self._since = (time.monotonic(), self.progress.step)
+        if phase == "training" and self._pace_start is None:
+            self._pace_start = (time.monotonic(), self.progress.step)
+
+    @contextmanager
+    def during(self, phase: Phase) -> Iterator[None]:
+        """Another phase for a while, within the one of now."""
+        self._phase, before = phase, self._phase
+        yield
+        self._phase = before
 
     def committed(self, step: int, path: str) -> None:
+        """The newest checkpoint in the store."""
         self._checkpoint = {"step": step, "path": path}
 
     def facts(self) -> dict[str, Any]:
@@ -86,9 +98,9 @@ class Status:
         """By the pace of this attempt; None before its first step."""
         if self._phase == "complete":
             return 0
-        if self._since is None or step <= self._since[1]:
+        if self._pace_start is None or step <= self._pace_start[1]:
             return None
-        began, first = self._since
+        began, first = self._pace_start
         return round((time.monotonic() - began) / (step - first) * (self._max_steps - step))
 
     def _work(self) -> None:
@@ -105,8 +117,8 @@ class Status:
         if known == self._written:
             return
         if facts["step"] != self._written.get("step"):
-            told = {"step": facts["step"], "max_steps": self._max_steps, "eta_s": facts["estimatedRemainingSeconds"]}
-            log.info("heartbeat", phase=facts["phase"], **told, **facts["metrics"])
+            pace = {"step": facts["step"], "max_steps": self._max_steps, "eta_s": facts["estimatedRemainingSeconds"]}
+            log.info("heartbeat", phase=facts["phase"], **pace, **facts["metrics"])
         self._written = known
         content = {**facts, "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds")}
         try:

@@ -1,10 +1,9 @@
 """The training loop: the LoRA on encoded images, through Accelerate."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 import torch
@@ -14,38 +13,41 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from service.diffusion.held_out import HeldOut, held_out_losses
+from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lora_parameters, lora_state
-from service.diffusion.objective import denoising_loss, min_snr_weights
 from service.diffusion.sd15.denoiser import Denoiser
-from service.exits import BadConfiguration, Diverged, Stopped
+from service.exits import BadConfiguration, Stopped
 from service.logs import progress_bar
 from service.settings.train import TrainSettings
 from service.training.encoded.samples import EncodedDataset
+from service.training.measuring import measure_held_out
 from service.training.optimizers import new_optimizer, new_schedule
 from service.training.progress import Measurement, Point, Progress, best, out_of_patience, ratios
-from service.training.randomness import draw, global_batch
+from service.training.steps import StepLoss, StepResult
 
 log = structlog.get_logger(__name__)
 
 LORA_FILE = "lora.safetensors"
 BEST_FILE = "best.safetensors"
 
-Recent = tuple[int, Tensor, Tensor]
-"""A step, the losses of its samples and the norm of its gradient, still on the device."""
 
+class Callback:
+    """What the loop calls, in all processes alike and in the same order; each method does nothing unless overridden.
 
-class Occasions(Protocol):
-    """What the job does on the way."""
+    One that raises Stopped does so in all processes, and ends the training there.
+    """
 
-    def checkpoint(self, step: int) -> None:
-        """A checkpoint is due."""
+    def on_train_begin(self, trainer: "Trainer") -> None:
+        """Before the first step of this attempt."""
 
-    def sample(self, step: int) -> None:
-        """Pictures are due; the LoRA in the model is the one to show."""
+    def on_prediction_step(self, trainer: "Trainer") -> None:
+        """A held-out image was measured."""
 
-    def between(self) -> None:
-        """A step, or a part of a measurement, is done. Raises Stopped, in all processes, to end the training here."""
+    def on_step_end(self, trainer: "Trainer") -> None:
+        """An optimizer step is done, and the held-out loss measured where that was due."""
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        """After the last step, or the one at which the training was stopped."""
 
 
 class Trainer:
@@ -55,25 +57,18 @@ class Trainer:
         self,
         accelerator: Accelerator,
         denoiser: Denoiser,
-        scheduler: DDPMScheduler,
+        noise_scheduler: DDPMScheduler,
         samples: EncodedDataset,
         held_out: HeldOut,
         settings: TrainSettings,
     ) -> None:
-        parts = accelerator.num_processes * settings.gradient_accumulation_steps
-        if settings.batch_size % parts:
-            raise BadConfiguration(
-                f"TRAIN_BATCH_SIZE={settings.batch_size} cannot be shared equally by {accelerator.num_processes} processes"
-                f" × TRAIN_GRADIENT_ACCUMULATION_STEPS={settings.gradient_accumulation_steps}"
-            )
+        check_batch_size(settings, accelerator.num_processes)
         self.accelerator = accelerator
-        self.plain = denoiser
-        self.noise = scheduler
-        self.samples = samples
+        self.unwrapped = denoiser
+        self.noise_scheduler = noise_scheduler
         self.held_out = held_out
         self.settings = settings
         self.progress = Progress()
-        self.saved = 0  # the step of the newest checkpoint
         self.best_state: dict[str, Tensor] = {}
         self.parameters = lora_parameters(denoiser)
         if accelerator.mixed_precision != "no":
@@ -85,72 +80,53 @@ class Trainer:
         optimizer = new_optimizer(self.parameters, settings, accelerator.device)
         self.schedule = new_schedule(optimizer, settings)
         self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
+        self._step_loss = StepLoss(accelerator, self.denoiser, noise_scheduler, samples, settings)
+        self._open_point: list[StepResult] = []
         kept = [self.progress, self.schedule]
         self.average = EMAModel(self.parameters, decay=settings.ema_decay, foreach=True) if settings.ema_decay else None
         accelerator.register_for_checkpointing(*kept, *([self.average] if self.average else []))
         accelerator.register_save_state_pre_hook(self._save_lora)
         accelerator.register_load_state_pre_hook(self._load_lora)
 
-    def fit(self, occasions: Occasions) -> Progress:
-        """Trains to the last step, or until patience is at its end; a checkpoint comes last.
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done, or patience at its end."""
+        enough = out_of_patience(self.progress.measurements, self.settings.patience)
+        return enough or self.progress.step >= self.settings.max_steps
 
-        Raises Stopped, after a checkpoint of all that was done, when it is to end; Diverged, naming the images, at a loss
-        that is not finite.
+    def fit(self, callbacks: Sequence[Callback]) -> Progress:
+        """Trains until it is finished.
+
+        Raises Stopped when a callback did so; Diverged, naming the images, at a loss that is not finite.
         """
-        recent: list[Recent] = []
         try:
-            self.catch_up(occasions)
-            self.train(occasions, recent)
+            for callback in callbacks:
+                callback.on_train_begin(self)
+            # What was due at the step that is reached may not have come about before a stop.
+            self._measure_if_due(callbacks)
+            self._train(callbacks)
         except Stopped:
-            if recent:
-                self.record(recent)
-            self.save_unless_saved(occasions)
+            for callback in callbacks:
+                callback.on_train_end(self)
             raise
+        for callback in callbacks:
+            callback.on_train_end(self)
         return self.progress
 
-    def catch_up(self, occasions: Occasions) -> None:
-        """What was due at the step that is reached, and did not come about: before the first step, or after a stop."""
-        measured = [measurement.step for measurement in self.progress.measurements]
-        if self.measurement_is_due() and self.progress.step not in measured:
-            self.measure_held_out(occasions)
-        self.sample_if_due(occasions)
-
-    def train(self, occasions: Occasions, recent: list[Recent]) -> None:
-        """The steps that are left. `recent` holds those since the last point of the curves."""
-        settings = self.settings
+    def _train(self, callbacks: Sequence[Callback]) -> None:
+        """The steps that are left."""
         self.denoiser.train()
-        for step in progress_bar(
-            range(self.progress.step, settings.max_steps), "training", settings.max_steps - self.progress.step
-        ):
-            if out_of_patience(self.progress.measurements, settings.patience):
+        steps = range(self.progress.step, self.settings.max_steps)
+        for step in progress_bar(steps, "training", len(steps)):
+            if self.finished:
                 break
-            recent.append((step, *self.take_step(step)))
-            self.progress.step = done = step + 1
-            # A checkpoint closes a point of the curve: what came after the last point would be lost by a resume.
-            save = done % settings.checkpoint_every == 0 or done == settings.max_steps
-            if self.measurement_is_due() or save or done % settings.log_every == 0:
-                self.record(recent)
-                recent.clear()
-            if self.measurement_is_due():
-                self.measure_held_out(occasions)
-            if save or out_of_patience(self.progress.measurements, settings.patience):
-                self.save_unless_saved(occasions)
-            self.sample_if_due(occasions)
-            occasions.between()
-
-    def measurement_is_due(self) -> bool:
-        return self.progress.step % self.settings.validate_every == 0 or self.progress.step == self.settings.max_steps
-
-    def sample_if_due(self, occasions: Occasions) -> None:
-        step, every = self.progress.step, self.settings.sample_every
-        if step and every and step % every == 0:
-            with self.averaged():
-                occasions.sample(step)
-
-    def save_unless_saved(self, occasions: Occasions) -> None:
-        if self.saved < self.progress.step:
-            occasions.checkpoint(self.progress.step)
-            self.saved = self.progress.step
+            self._open_point.append(StepResult(step, *self.take_step(step)))
+            self.progress.step = step + 1
+            if self._measurement_is_due() or self.progress.step % self.settings.log_every == 0:
+                self._close_point()
+            self._measure_if_due(callbacks)
+            for callback in callbacks:
+                callback.on_step_end(self)
 
     def take_step(self, step: int) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns this process's loss of each sample and the gradient's norm, both on the device."""
@@ -162,7 +138,7 @@ class Trainer:
             last = start + size == len(mine)
             # Gradients are shared between processes once a step, with its last part.
             with nullcontext() if last else accelerator.no_sync(self.denoiser):
-                part = self.losses_of(step, mine[start : start + size])
+                part = self._step_loss(step, mine[start : start + size])
                 accelerator.backward(part.sum() / len(mine))
             losses.append(part.detach())
         # Accelerate's own clipping first looks for sharded gradients, which a LoRA has none of, for half a millisecond.
@@ -175,78 +151,39 @@ class Trainer:
             self.average.step(self.parameters)
         return torch.cat(losses), norm
 
-    def losses_of(self, step: int, positions: range) -> Tensor:
-        """(B,) weighted losses of the samples at these positions of the global batch of `step`."""
-        settings, device = self.settings, self.accelerator.device
-        batch = global_batch(settings.seed, step, settings.batch_size, self.samples.buckets)
-        indices = [batch[position] for position in positions]
-        draws = [
-            draw(
-                settings.seed,
-                step,
-                position,
-                self.samples.shapes[indices[0]],
-                self.noise.config["num_train_timesteps"],
-                settings.random_flip,
-                settings.caption_dropout,
-                settings.crops,
-            )
-            for position in positions
-        ]
-        timesteps = torch.tensor([d.timestep for d in draws], device=device)
-        with self.accelerator.autocast():
-            losses = denoising_loss(
-                self.denoiser,
-                self.noise,
-                self.samples.latents(indices, draws, device),
-                torch.stack([d.noise + settings.noise_offset * d.channel_noise for d in draws]).to(device),
-                timesteps,
-                self.samples.conditions(indices, draws, device),
-            )
-        if settings.min_snr_gamma is not None:
-            losses = losses * min_snr_weights(self.noise, timesteps, settings.min_snr_gamma)
-        return losses
-
-    def record(self, recent: list[Recent]) -> None:
-        """Closes a point of the curves. Here alone the device is asked for numbers."""
-        losses, norms = torch.stack([losses for _, losses, _ in recent]), torch.stack([norm for *_, norm in recent])
-        self.assert_finite(recent, losses, norms)
+    def _close_point(self) -> None:
+        """Adds a point to the curves, of the steps since the last one. Here alone the device is asked for numbers."""
+        if not self._open_point:
+            return
+        losses = torch.stack([result.losses for result in self._open_point])
+        norms = torch.stack([result.gradient_norm for result in self._open_point])
+        self._step_loss.assert_finite(self._open_point)
         means = self.accelerator.reduce(torch.stack([losses.mean(), norms.mean()]), "mean").tolist()
+        self._open_point.clear()
         point = Point(self.progress.step, means[0], means[1], float(self.schedule.get_last_lr()[0]))
         self.progress.points.append(point)
         self.accelerator.log({"loss": point.loss, "learning_rate": point.learning_rate}, step=point.step)
         log.debug("step", **point._asdict(), max_steps=self.settings.max_steps)
 
-    def assert_finite(self, recent: list[Recent], losses: Tensor, norms: Tensor) -> None:
-        finite = torch.isfinite(losses).all(dim=1)
-        # fp16 scales the loss and skips steps that overflow: there a norm that is not finite is no divergence.
-        if self.accelerator.mixed_precision != "fp16":
-            finite &= torch.isfinite(norms)
-        if bool(finite.all()):
-            return
-        row = int((~finite).nonzero()[0])
-        step = recent[row][0]
-        batch = global_batch(self.settings.seed, step, self.settings.batch_size, self.samples.buckets)
-        mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
-        # Where the losses are finite and the gradient is not, it may be any of them.
-        bad = [index for index, loss in zip(mine, losses[row].tolist(), strict=True) if not math.isfinite(loss)] or mine
-        names = ", ".join(dict.fromkeys(self.samples.names[index] for index in bad))
-        raise Diverged(f"the loss is not finite at step {step + 1}, with the images {names}; try a lower learning rate")
+    def _measurement_is_due(self) -> bool:
+        return self.progress.step % self.settings.validate_every == 0 or self.progress.step == self.settings.max_steps
 
-    def measure_held_out(self, occasions: Occasions) -> None:
-        """Each process measures its share of the images; all of them learn the same figures."""
-        processes, device = self.accelerator.num_processes, self.accelerator.device
-        mine = range(self.accelerator.process_index, len(self.held_out), processes)
+    def _measure_if_due(self, callbacks: Sequence[Callback]) -> None:
+        """Measures the held-out loss, and keeps the LoRA that is the best so far."""
+
+        def on_prediction_step() -> None:
+            for callback in callbacks:
+                callback.on_prediction_step(self)
+
+        measured = [measurement.step for measurement in self.progress.measurements]
+        if not self._measurement_is_due() or self.progress.step in measured:
+            return
         self.denoiser.eval()
-        with self.averaged(), self.accelerator.autocast():
-            losses = torch.zeros(())
-            for place in range(math.ceil(len(self.held_out) / processes)):
-                only = mine[place : place + 1]
-                losses = losses + held_out_losses(self.plain, self.noise, self.held_out, device, only)
-                occasions.between()
-            # Zeros are in the others' places, so the sum is exact, whatever the number of processes.
-            losses = self.accelerator.reduce(losses.to(device), "sum").cpu()
-            self.progress.measurements.append(Measurement(self.progress.step, tuple(losses.mean(dim=0).tolist())))
+        with self.averaged():
+            losses = measure_held_out(
+                self.accelerator, self.unwrapped, self.noise_scheduler, self.held_out, on_prediction_step
+            )
+            self.progress.measurements.append(Measurement(self.progress.step, losses))
             if best(self.progress.measurements) is self.progress.measurements[-1]:
                 self.best_state = {name: tensor.clone() for name, tensor in self.lora().items()}
         self.denoiser.train()
@@ -270,24 +207,26 @@ class Trainer:
     def install_result(self) -> Measurement:
         """Leaves in the model the LoRA that is to be published; returns what was measured of it."""
         if self.settings.publish == "best":
-            load_lora_state(self.best_state, self.plain.unet, self.plain.text_encoder)
+            load_lora_state(self.best_state, self.unwrapped.unet, self.unwrapped.text_encoder)
             return best(self.progress.measurements)
         if self.average is not None:
             self.average.copy_to(self.parameters)
         return self.progress.measurements[-1]
 
     def lora(self) -> dict[str, Tensor]:
-        return lora_state(self.plain.unet, self.plain.text_encoder)
+        return lora_state(self.unwrapped.unet, self.unwrapped.text_encoder)
 
     def save(self, folder: Path) -> None:
+        """A checkpoint of all that was done. It closes a point of the curves, which a resume would else lose."""
+        self._close_point()
         self.accelerator.save_state(str(folder))
 
     def resume(self, folder: Path) -> None:
+        """Goes on from a checkpoint."""
         self.accelerator.load_state(str(folder))
         if self.average is not None:
             self.average.to(self.accelerator.device)
         self.best_state = load_file(folder / BEST_FILE)
-        self.saved = self.progress.step
         log.info("resumed", step=self.progress.step)
 
     def _save_lora(self, models: list[nn.Module], weights: list[Any], folder: str) -> None:
@@ -298,5 +237,14 @@ class Trainer:
         weights.clear()
 
     def _load_lora(self, models: list[nn.Module], folder: str) -> None:
-        load_lora_state(load_file(Path(folder) / LORA_FILE), self.plain.unet, self.plain.text_encoder)
+        load_lora_state(load_file(Path(folder) / LORA_FILE), self.unwrapped.unet, self.unwrapped.text_encoder)
         models.clear()
+
+
+def check_batch_size(settings: TrainSettings, processes: int) -> None:
+    """Raises BadConfiguration unless every process gets the same number of samples for each part of a step."""
+    if settings.batch_size % (processes * settings.gradient_accumulation_steps):
+        raise BadConfiguration(
+            f"TRAIN_BATCH_SIZE={settings.batch_size} cannot be shared equally by {processes} processes"
+            f" × TRAIN_GRADIENT_ACCUMULATION_STEPS={settings.gradient_accumulation_steps}"
+        )

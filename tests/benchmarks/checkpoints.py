@@ -24,11 +24,11 @@ from service.logs import configure_logs
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
-from service.training.callbacks import OnTheWay, committing
-from service.training.encoded.loading import Prompts
+from service.training.callbacks import Checkpoints, StopOnRequest
+from service.training.checkpoints import committer
 from service.training.processes.coordinator import Coordinator
 from service.training.progress import Measurement
-from service.training.status import Status
+from service.training.status import StatusReporter
 from service.training.trainer import Trainer
 from service.training.uploads import Uploads
 from tests.noise import random_dataset
@@ -56,16 +56,18 @@ def new_trainer(settings: TrainSettings) -> Trainer:
     return trainer
 
 
-def stretch(trainer: Trainer, occasions: OnTheWay, save: bool) -> float:
+def stretch(trainer: Trainer, checkpoints: Checkpoints, uploads: Uploads, *, save: bool) -> float:
     """Seconds of some steps; of those that begin with a checkpoint until that is stored, too."""
+    stop = StopOnRequest(Coordinator(trainer.accelerator))
     begin = time.perf_counter()
     if save:
-        occasions.checkpoint(trainer.progress.step)
+        checkpoints.save(trainer)
     for _ in range(STRETCH):
         trainer.take_step(trainer.progress.step)
         trainer.progress.step += 1
-        occasions.stop_check()
-    occasions.uploads.finish(lambda: None)
+        uploads.check()
+        stop.on_step_end(trainer)
+    uploads.finish(lambda: None)
     return time.perf_counter() - begin
 
 
@@ -78,16 +80,16 @@ def main(pairs: int) -> None:
         )
         run = Run(open_store(f"s3://{server.new_bucket()}/team"), "r")
         trainer = new_trainer(settings)
-        status = Status(run, settings)
+        status = StatusReporter(run, settings)
         recipe = identity(settings, dataset="datasets/none/0")
+        commit = committer(run, recipe, progress=trainer.progress, settings=settings, on_commit=status.committed)
         plain, extra = [], []
-        with Uploads(committing(run, recipe, trainer, status, settings), settings.failed_uploads) as uploads:
-            occasions = OnTheWay(
-                run, Path(name), recipe, trainer, Prompts({}), [], Coordinator(trainer.accelerator), uploads, status
-            )
-            stretch(trainer, occasions, save=True)  # the first also loads libraries and opens connections
+        with Uploads(commit, settings.failed_uploads) as uploads:
+            coordinator = Coordinator(trainer.accelerator)
+            checkpoints = Checkpoints(Path(name), uploads, coordinator, status, settings)
+            stretch(trainer, checkpoints, uploads, save=True)  # the first also loads libraries and opens connections
             for _ in range(pairs):
-                with_one, without = (stretch(trainer, occasions, save) for save in (True, False))
+                with_one, without = (stretch(trainer, checkpoints, uploads, save=save) for save in (True, False))
                 plain.append(without / STRETCH)
                 extra.append(with_one - without)
     step, checkpoint = statistics.median(plain), statistics.median(extra)

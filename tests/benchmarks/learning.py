@@ -5,11 +5,11 @@ steps, and fewer. All else is the profiles' own. Prints the table of the README.
 what is finished in the folder given as argument is not done again.
 """
 
-import json
 import sys
 from pathlib import Path
 from statistics import fmean
 
+from service.artifacts.kinds.evaluation import read
 from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
 from service.jobs.data_prep import data_prep
@@ -62,12 +62,12 @@ def main(folder: Path) -> None:
                     steps=20, guidance=4, variations=2, max_prompts=24, batch_size=24, seed=1000 + seed, **run
                 )
             )
-            result = json.loads((fetch(store, path, folder / "work") / "evaluation.json").read_text())
-            named = {"held_out_loss": "held-out loss", "style_distance": "style distance", "adherence": "CLIPScore"}
-            rows.append({name: result[key]["lora"] for key, name in named.items()})
+            result = read(fetch(store, path, folder / "work"))
+            named = {"held-out loss": "held_out", "style distance": "style", "CLIPScore": "adherence"}
+            rows.append({name: result.finding(key).lora for name, key in named.items()})
             if profile == "report":
-                base.append({name: result[key]["base"] for key, name in named.items()})
-            sys.stdout.write(f"{profile} {seed} {rows[-1]} {result['decision']}\n")
+                base.append({name: result.finding(key).base for name, key in named.items()})
+            sys.stdout.write(f"{profile} {seed} {rows[-1]} {result.decision}\n")
     print_table({"base model": base, **found})
 
 

@@ -92,7 +92,9 @@ def loops(resolution: int, batch: int, models: Models) -> dict[str, Callable[[in
             encoded = vae.encode(pixels).latent_dist.sample() * 0.18215
             prompt: Tensor = text_encoder(tokens)[0]
         with accelerator.autocast():
-            loss = denoising_loss(unet, trainer.noise, encoded, torch.randn_like(encoded), timesteps, prompt).mean()
+            loss = denoising_loss(
+                unet, trainer.noise_scheduler, encoded, torch.randn_like(encoded), timesteps, prompt
+            ).mean()
             loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()

@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from service.artifacts.kinds.evaluation import Evaluation, read
 from service.artifacts.publishing import fetch, publish, publish_version, read_manifest
 from service.artifacts.runs import Run
-from service.evaluation.gate import Decision
 from service.exits import ExitCode
-from service.jobs.evaluate import evaluate, read_decision
+from service.jobs.evaluate import evaluate
 from service.jobs.train import train
 from service.settings.demo import DEMO_VARIABLES
 from service.settings.evaluate import EvaluateSettings
@@ -43,14 +43,14 @@ def store(demo: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     return open_store(str(demo / "artifacts"))
 
 
-def decision_on(store: ObjectStore, run_id: str, **fewer: int) -> Decision:
+def decision_on(store: ObjectStore, run_id: str, **fewer: int) -> Evaluation:
     path = evaluate(EvaluateSettings(run_id=run_id, **fewer))
-    return read_decision(fetch(store, path, Path("unused")))
+    return read(fetch(store, path, Path("unused")))
 
 
 def test_the_trained_lora_is_promoted(store: ObjectStore) -> None:
-    decision = decision_on(store, "demo")
-    assert decision.outcome == "promote", decision.reason
+    found = decision_on(store, "demo")
+    assert found.decision == "promote", found.reason
 
 
 def test_a_lora_whose_b_is_zero_is_not_promoted(store: ObjectStore, tmp_path: Path) -> None:
@@ -69,16 +69,16 @@ def test_a_lora_whose_b_is_zero_is_not_promoted(store: ObjectStore, tmp_path: Pa
         parents=trained.parents,
         settings=trained.settings,
     )
-    decision = decision_on(store, "zero", max_prompts=4, steps=4)
-    assert decision.outcome == "reject"
-    assert "changes 0.0% of the images" in decision.reason
+    found = decision_on(store, "zero", max_prompts=4, steps=4)
+    assert found.decision == "reject"
+    assert "changes 0.0% of the images" in found.reason
 
 
 def test_a_lora_trained_on_shuffled_noise_is_not_promoted(store: ObjectStore, tmp_path: Path) -> None:
     dataset = noise_dataset(store, Run(store, "demo").dataset(), tmp_path)
     train(TrainSettings(run_id="noise", dataset=dataset))
-    decision = decision_on(store, "noise")
-    assert decision.outcome != "promote", decision.reason
+    found = decision_on(store, "noise")
+    assert found.decision != "promote", found.reason
 
 
 def noise_dataset(store: ObjectStore, path: str, folder: Path) -> str:

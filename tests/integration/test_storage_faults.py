@@ -20,7 +20,7 @@ from service.exits import AccessDenied, ExitCode, StorageUnreachable, judge
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
 from service.storage.s3.store import S3Store
-from service.training.checkpoints import newest_valid
+from service.training.checkpoints import newest_checkpoint
 from tests.conftest import use
 from tests.faults import LASTING, Fault, Faults, Request, faulty
 from tests.servers import KEY, SECRET, S3Server
@@ -183,11 +183,11 @@ def test_refused_credentials_end_a_publish_with_77_and_publish_nothing_half(
 
 def test_403_is_never_taken_for_a_run_without_checkpoints(faults: Faults, store: ObjectStore, tmp_path: Path) -> None:
     run = Run(store, "local")
-    assert newest_valid(run, {}, tmp_path) is None
+    assert newest_checkpoint(run, {}, tmp_path) is None
     for fault in LASTING:
         faults.plan(fault)
         with pytest.raises(AccessDenied):
-            newest_valid(run, {}, tmp_path)
+            newest_checkpoint(run, {}, tmp_path)
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE_BEFORE, Fault.RESET_BEFORE, Fault.SLOW_DOWN])
@@ -425,8 +425,9 @@ def test_a_writer_that_is_killed_at_any_moment_loses_no_committed_checkpoint(
             time.sleep(patience)
             writer.kill()
             committed = int([*told, *writer.stderr.read().splitlines()][-1])
-        folder = newest_valid(run, {}, tmp_path / f"work{number}")
-        assert folder is not None
+        found = newest_checkpoint(run, {}, tmp_path / f"work{number}")
+        assert found is not None
+        folder = found.folder
         step = int((folder / "step").read_text())
         assert step >= committed
         assert (folder / "weights").read_bytes() == step.to_bytes(4, "big") * 500_000

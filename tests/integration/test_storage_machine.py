@@ -24,7 +24,7 @@ from service.artifacts.runs import Run
 from service.exits import AccessDenied
 from service.storage.interface import NotFound, ObjectStore, StoredObject
 from service.storage.opening import open_store
-from service.training.checkpoints import commit, newest_valid
+from service.training.checkpoints import Checkpoint, commit, newest_checkpoint
 from tests.conftest import use
 from tests.faults import LASTING, Fault, Faults, faulty
 from tests.integration.test_storage_faults import hurry
@@ -225,17 +225,17 @@ class Storage(RuleBasedStateMachine):
 
     def check_resume(self, run: Run) -> None:
         newest = self.newest
-        found: list[Path | None] = []
+        found: list[Checkpoint | None] = []
         work_dir = self.place / uuid.uuid4().hex
-        if not self.tolerant(lambda: found.append(newest_valid(run, SETTINGS, work_dir))):
+        if not self.tolerant(lambda: found.append(newest_checkpoint(run, SETTINGS, work_dir))):
             return
         if found[0] is None:
             assert newest == 0
             return
-        tag, size = (found[0] / "state.json").read_text().split()
+        tag, size = (found[0].folder / "state.json").read_text().split()
         step = int(tag.partition("-")[0])
         assert tag in self.written[step]
-        assert (found[0] / "weights").read_text() == tag * int(size)
+        assert (found[0].folder / "weights").read_text() == tag * int(size)
         assert step >= newest
         self.step = max(self.step, step)
 

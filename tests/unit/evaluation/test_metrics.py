@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchmetrics.image.kid import poly_mmd
 
-from service.evaluation.metrics import Interval, adherence_gain, held_out_gain, kid, liveness, style_gain
+from service.artifacts.kinds.evaluation import Interval
+from service.evaluation.metrics import adherence_gain, held_out_gain, kid, liveness, pixel_differences, style_gain
 from service.exits import BadData
 
 Array = NDArray[np.float64]
@@ -173,10 +174,10 @@ def test_liveness_counts_the_pairs_that_differ_by_more_than_one_step_of_eight_bi
     grey = Image.new("RGB", (8, 8), (100, 100, 100))
     step = Image.new("RGB", (8, 8), (101, 101, 101))
     two_steps = Image.new("RGB", (8, 8), (98, 98, 98))
-    assert liveness([grey, grey, grey, grey], [grey, step, two_steps, two_steps]) == 0.5
+    assert liveness(pixel_differences([grey] * 4, [grey, step, two_steps, two_steps])) == 0.5
 
 
 def test_pairs_of_unequal_number_are_refused() -> None:
     grey = Image.new("RGB", (8, 8))
     with pytest.raises(ValueError):
-        liveness([grey, grey], [grey])
+        pixel_differences([grey, grey], [grey])

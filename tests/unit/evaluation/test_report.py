@@ -1,6 +1,5 @@
 import json
 import re
-from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from math import nan
@@ -10,36 +9,37 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, read
 from service.diffusion.drawing.grid import comparison_grid
-from service.evaluation.gate import Measurements, Thresholds, decide
-from service.evaluation.metrics import Interval
-from service.evaluation.report import Counts, Evaluation, Pair, write_report
+from service.evaluation.criteria.criterion import Figures
+from service.evaluation.gate import CRITERIA, decide
+from service.evaluation.report import write_evaluation
+from service.exits import BadData
+from service.settings.evaluate import EvaluateSettings
 
-MEASURED = Measurements(
-    liveness=1.0,
-    style_gain=Interval(0.123, 0.091, 0.155),
-    adherence_gain=Interval(-0.21, -0.72, 0.3),
-    held_out_gain=Interval(0.011, -0.002, 0.02),
-)
+MEASURED = {
+    "liveness": Figures(None, 1.0),
+    "style": Figures(0.171, 0.048, Interval(0.123, 0.091, 0.155)),
+    "adherence": Figures(25.31, 25.1, Interval(-0.21, -0.72, 0.3)),
+    "held_out": Figures(0.141, 0.13, Interval(0.011, -0.002, 0.02)),
+}
 LOSSES = [(step, 0.2 + 0.1 / step + 0.05 * (step % 7) / 7) for step in range(1, 101)]
 HELD_OUT = [(25, 0.21), (50, 0.2), (75, nan), (100, 0.19)]
 
 
-def evaluation(measured: Measurements = MEASURED, **changes: Any) -> Evaluation:
-    decision = decide(measured, Thresholds())
+def evaluation(measured: dict[str, Figures] = MEASURED, **changes: Any) -> Evaluation:
+    findings = [one.finding(measured[one.name], one.threshold(EvaluateSettings())) for one in CRITERIA]
+    decision = decide(findings)
     values: dict[str, Any] = {
         "decision": decision.outcome,
         "reason": decision.reason,
-        "measurements": measured,
-        "thresholds": Thresholds(),
+        "findings": findings,
         "confidence": 0.95,
-        "style_distance": Pair(0.171, 0.048),
-        "adherence": Pair(25.31, 25.1),
-        "held_out_loss": Pair(0.141, 0.13),
         "counts": Counts(prompts=2, variations=2, held_out_images=20),
         "prompts": ["8-bit illustration, a red apple", "8-bit illustration, a boat"],
         "lora": "runs/demo/lora",
         "dataset": "datasets/emoji/3f2a",
+        "measurements": "runs/demo/measurements/0123456789ab",
         "settings": {"seed": 1000, "model_base": "miniature", "lora": None},
     }
     return Evaluation(**{**values, **changes})
@@ -51,7 +51,7 @@ def grid() -> Image.Image:
 
 
 def page(folder: Path, **changes: Any) -> str:
-    write_report(folder, evaluation(**changes), grid(), LOSSES, HELD_OUT)
+    write_evaluation(folder, evaluation(**changes), grid(), LOSSES, HELD_OUT)
     return (folder / "index.html").read_text(encoding="utf-8")
 
 
@@ -76,7 +76,7 @@ def references(html: str) -> References:
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        write_report(tmp_path / name, evaluation(), grid(), LOSSES, HELD_OUT)
+        write_evaluation(tmp_path / name, evaluation(), grid(), LOSSES, HELD_OUT)
     for file in ("evaluation.json", "index.html"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
@@ -114,37 +114,92 @@ def test_the_table_shows_both_sides_the_interval_and_what_is_needed(tmp_path: Pa
         assert figure in html
 
 
+def test_the_page_shows_what_was_decided_and_decides_nothing_itself(tmp_path: Path) -> None:
+    style = evaluation().finding("style").model_copy(update={"outcome": "hold", "needed": "something else"})
+    html = page(tmp_path, decision="promote", findings=[style])
+    assert '<td class="hold">hold</td>' in html
+    assert "something else" in html
+    assert "Following the prompt" not in html
+
+
 def test_evaluation_json_reads_back_as_it_was(tmp_path: Path) -> None:
     page(tmp_path)
-    text = (tmp_path / "evaluation.json").read_text(encoding="utf-8")
-    assert Evaluation.model_validate_json(text) == evaluation()
-    assert json.loads(text)["measurements"]["style_gain"] == {"value": 0.123, "low": 0.091, "high": 0.155}
+    assert read(tmp_path) == evaluation()
+    text = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    style = next(finding for finding in text["findings"] if finding["name"] == "style")
+    assert style["gain"] == {"value": 0.123, "low": 0.091, "high": 0.155}
+    assert (style["base"], style["lora"], style["threshold"], style["outcome"]) == (0.171, 0.048, 0.0, "promote")
+    assert style["clause"] == "the style comes nearer to the held-out images, gain +0.123 [+0.091, +0.155]"
 
 
 def test_figures_that_are_not_finite_are_written_as_json_and_read_back(tmp_path: Path) -> None:
-    broken = replace(MEASURED, style_gain=Interval(nan, nan, nan))
-    write_report(tmp_path, evaluation(broken), grid())
+    broken = {**MEASURED, "style": Figures(nan, 0.1, Interval(nan, nan, nan))}
+    write_evaluation(tmp_path, evaluation(broken), grid())
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     text = (tmp_path / "evaluation.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=refuse)["decision"] == "reject"
-    assert not Evaluation.model_validate_json(text).measurements.style_gain.finite
+    style = read(tmp_path).finding("style")
+    assert style.base != style.base
+    assert style.gain is not None
+    assert not style.gain.finite
+
+
+OLD = {
+    "schema_version": 1,
+    "decision": "promote",
+    "reason": "Promoted: the LoRA changes 100.0% of the images.",
+    "measurements": {
+        "liveness": 1.0,
+        "style_gain": {"value": 0.123, "low": 0.091, "high": 0.155},
+        "adherence_gain": {"value": -0.21, "low": -0.72, "high": "NaN"},
+        "held_out_gain": {"value": 0.011, "low": -0.002, "high": 0.02},
+    },
+    "thresholds": {"live_share": 0.95, "adherence_margin": 1.0},
+    "confidence": 0.95,
+    "style_distance": {"base": 0.171, "lora": 0.048},
+    "adherence": {"base": 25.31, "lora": 25.1},
+    "held_out_loss": {"base": 0.141, "lora": 0.13},
+    "counts": {"prompts": 2, "variations": 2, "held_out_images": 20},
+    "prompts": ["8-bit illustration, a red apple"],
+    "lora": "runs/demo/lora",
+    "dataset": "datasets/emoji/3f2a",
+    "settings": {"seed": 1000},
+}
+
+
+def test_an_evaluation_of_version_1_is_read_with_its_figures_and_its_decision(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text(json.dumps(OLD))
+    old = read(tmp_path)
+    assert (old.decision, old.reason, old.lora, old.measurements) == ("promote", OLD["reason"], "runs/demo/lora", None)
+    assert [finding.name for finding in old.findings] == ["liveness", "style", "adherence", "held_out"]
+    assert old.finding("liveness").lora == 1.0
+    assert old.finding("style").gain == Interval(0.123, 0.091, 0.155)
+    assert (old.finding("adherence").base, old.finding("adherence").threshold) == (25.31, -1.0)
+    assert old.finding("style").outcome is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 3}', '{"schema_version": 1}', "null"])
+def test_what_is_no_evaluation_or_a_newer_one_is_bad_data_that_names_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "evaluation.json").write_text(text)
+    with pytest.raises(BadData, match=r"evaluation\.json"):
+        read(tmp_path)
 
 
 def test_without_losses_the_page_has_no_chart(tmp_path: Path) -> None:
-    write_report(tmp_path, evaluation(), grid())
+    write_evaluation(tmp_path, evaluation(), grid())
     assert references((tmp_path / "index.html").read_text(encoding="utf-8")).tags.count("img") == 1
 
 
 @pytest.mark.parametrize("count", [1, 5, 39, 40, 500])
 def test_a_curve_of_any_length_is_drawn(tmp_path: Path, count: int) -> None:
-    write_report(tmp_path, evaluation(), grid(), [(step, 1 / step) for step in range(1, count + 1)])
+    write_evaluation(tmp_path, evaluation(), grid(), [(step, 1 / step) for step in range(1, count + 1)])
     assert "data:image/svg+xml" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_only_held_out_losses_or_only_broken_ones_are_no_obstacle(tmp_path: Path) -> None:
-    write_report(tmp_path, evaluation(), grid(), [], HELD_OUT)
-    write_report(tmp_path, evaluation(), grid(), [(1, nan), (2, nan)])
+    write_evaluation(tmp_path, evaluation(), grid(), [], HELD_OUT)
+    write_evaluation(tmp_path, evaluation(), grid(), [(1, nan), (2, nan)])
     assert "data:image/svg+xml" in (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -6,12 +6,17 @@ import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
 
+from service.artifacts.runs import Run
 from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import add_lora
 from service.diffusion.sd15.denoiser import Denoiser
 from service.settings.train import TrainSettings
+from service.storage.opening import open_store
+from service.training.callbacks import Checkpoints
 from service.training.encoded.samples import EncodedDataset
+from service.training.processes.coordinator import Coordinator
 from service.training.randomness import Draw
+from service.training.status import StatusReporter
 from service.training.trainer import Trainer
 from tests.noise import random_dataset
 from tests.unit.diffusion.building import small_unet
@@ -30,34 +35,40 @@ def plain_sample(data: EncodedDataset, index: int, d: Draw) -> tuple[torch.Tenso
     return row["mean"] + row["deviation"] * d.posterior_noise, state
 
 
-class Nothing:
-    """No checkpoints, no pictures."""
+class KeptSnapshots:
+    """In place of the uploads: each snapshot is kept at once, in a folder named by its step."""
 
-    def checkpoint(self, step: int) -> None: ...
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.steps: list[int] = []
+        folder.mkdir(exist_ok=True)
 
-    def sample(self, step: int) -> None: ...
+    def submit(self, folder: Path, step: int) -> None:
+        folder.rename(self.folder / str(step))
+        self.steps.append(step)
 
-    def between(self) -> None: ...
+    def check(self) -> None: ...
+
+    def finish(self, _: object) -> None: ...
 
 
-class Saving(Nothing):
-    def __init__(self, trainer: Trainer, folder: Path) -> None:
-        self.trainer, self.folder = trainer, folder
-
-    def checkpoint(self, step: int) -> None:
-        self.trainer.save(self.folder / str(step))
+def checkpoints_in(kept: KeptSnapshots, settings: TrainSettings) -> Checkpoints:
+    """The job's own callback, for one process."""
+    status = StatusReporter(Run(open_store(str(kept.folder / "artifacts")), "r"), settings)
+    return Checkpoints(kept.folder / "local", kept, Coordinator(Accelerator(cpu=True)), status, settings)
 
 
 def settings_for(**options: object) -> TrainSettings:
     return TrainSettings(**{"batch_size": 4, "max_steps": 6, "learning_rate": 1e-2, "checkpoint_every": 3, **options})
 
 
-def trainer_for(settings: TrainSettings) -> Trainer:
+def trainer_for(settings: TrainSettings, *, samples: EncodedDataset | None = None, held_out: int = 1) -> Trainer:
+    """A trainer of a small U-Net; `held_out` images are measured."""
     unet = small_unet()
     torch.manual_seed(settings.seed)
     add_lora(unet, settings)
-    held_out = HeldOut(torch.ones(1, *SHAPE), torch.zeros(1, 5, 12))
-    return Trainer(Accelerator(cpu=True), Denoiser(unet), DDPMScheduler(), encoded(), held_out, settings)
+    measured = HeldOut(torch.ones(held_out, *SHAPE), torch.zeros(held_out, 5, 12))
+    return Trainer(Accelerator(cpu=True), Denoiser(unet), DDPMScheduler(), samples or encoded(), measured, settings)
 
 
 def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:

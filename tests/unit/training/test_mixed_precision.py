@@ -20,7 +20,6 @@ from service.storage.opening import open_store
 from service.training.encoded.loading import encode_dataset
 from service.training.processes.coordinator import Coordinator
 from service.training.trainer import Trainer
-from tests.unit.training.building import Nothing
 
 STEPS = 30
 
@@ -43,7 +42,7 @@ def trained(folder: Path, precision: str) -> Trainer:
         parts.unet.to(dtype=torch.bfloat16)
     add_lora(parts.unet, settings)
     trainer = Trainer(accelerator, Denoiser(parts.unet), parts.scheduler, data, held_out, settings)
-    trainer.fit(Nothing())
+    trainer.fit([])
     return trainer
 
 
@@ -56,7 +55,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trainer, Tr
 
 def test_the_base_is_in_bf16_and_all_that_learns_is_in_float32(both: tuple[Trainer, Trainer]) -> None:
     _, half = both
-    frozen = {parameter.dtype for parameter in half.plain.parameters() if not parameter.requires_grad}
+    frozen = {parameter.dtype for parameter in half.unwrapped.parameters() if not parameter.requires_grad}
     assert frozen == {torch.bfloat16}
     assert {parameter.dtype for parameter in half.parameters} == {torch.float32}
     states = [tensor for state in half.optimizer.state.values() for tensor in state.values() if tensor.ndim]
@@ -81,7 +80,7 @@ def test_lora_a_moves(both: tuple[Trainer, Trainer]) -> None:
     start = dict(parts.unet.named_parameters())
     moved = [
         (parameter.detach() != start[name].detach()).float().mean()
-        for name, parameter in half.plain.unet.named_parameters()
+        for name, parameter in half.unwrapped.unet.named_parameters()
         if "lora_A" in name
     ]
     assert torch.stack(moved).mean() > 0.99

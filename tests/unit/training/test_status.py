@@ -15,7 +15,7 @@ from service.exits import Diverged, Stopped
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.progress import Measurement, Point, Progress
-from service.training.status import Status
+from service.training.status import StatusReporter
 
 SETTINGS = TrainSettings(max_steps=200, status_seconds=0.01, run_id="r")
 
@@ -33,7 +33,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_it_tells_how_far_the_run_is_and_what_was_measured(tmp_path: Path) -> None:
-    status = Status(Run(open_store(str(tmp_path)), "r"), SETTINGS)
+    status = StatusReporter(Run(open_store(str(tmp_path)), "r"), SETTINGS)
     status.attempt = "pod-1"
     first, later = Measurement(0, (0.4, 0.4, 0.4, 0.4)), Measurement(50, (0.2, 0.2, 0.2, 0.2))
     with status:
@@ -56,7 +56,7 @@ def test_it_tells_how_far_the_run_is_and_what_was_measured(tmp_path: Path) -> No
 )
 def test_its_last_word_is_how_the_training_ended(error: Exception | None, phase: str, tmp_path: Path) -> None:
     try:
-        with Status(Run(open_store(str(tmp_path)), "r"), SETTINGS):
+        with StatusReporter(Run(open_store(str(tmp_path)), "r"), SETTINGS):
             if error is not None:
                 raise error
     except (Stopped, Diverged):
@@ -65,7 +65,7 @@ def test_its_last_word_is_how_the_training_ended(error: Exception | None, phase:
 
 
 def test_it_grows_old_when_the_training_does_not_get_on(tmp_path: Path) -> None:
-    with capture_logs() as logs, Status(Run(open_store(str(tmp_path)), "r"), SETTINGS) as status:
+    with capture_logs() as logs, StatusReporter(Run(open_store(str(tmp_path)), "r"), SETTINGS) as status:
         status.progress = Progress(50)
         until(lambda: (tmp_path / "runs" / "r" / "status.json").exists() and written(tmp_path)["step"] == 50)
         before = (tmp_path / "runs" / "r" / "status.json").stat().st_mtime_ns
@@ -76,7 +76,10 @@ def test_it_grows_old_when_the_training_does_not_get_on(tmp_path: Path) -> None:
 
 def test_a_store_that_fails_is_told_of_once_and_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with capture_logs() as logs, Status(Run(open_store(str(tmp_path / "file" / "below")), "r"), SETTINGS) as status:
+    with (
+        capture_logs() as logs,
+        StatusReporter(Run(open_store(str(tmp_path / "file" / "below")), "r"), SETTINGS) as status,
+    ):
         for step in range(5):
             status.progress = Progress(step)
             threading.Event().wait(0.05)

@@ -19,15 +19,15 @@ from service.exits import BadConfiguration, Diverged, Stopped
 from service.settings.identity import check_identity, identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
-from service.training import trainer as trainer_module
-from service.training.checkpoints import commit, newest_first, newest_valid
+from service.training import measuring
+from service.training.checkpoints import commit, newest_checkpoint, newest_first
 from service.training.randomness import draw, global_batch
-from service.training.trainer import Trainer
+from service.training.trainer import Callback, Trainer
 from tests.unit.diffusion.building import small_unet
 from tests.unit.training.building import (
     SHAPE,
-    Nothing,
-    Saving,
+    KeptSnapshots,
+    checkpoints_in,
     distance,
     encoded,
     plain_sample,
@@ -40,7 +40,7 @@ from tests.unit.training.building import (
 def test_training_equals_a_plain_loop() -> None:
     settings = settings_for(caption_dropout=0.3, weight_decay=0.1)
     trainer = trainer_for(settings)
-    trainer.fit(Nothing())
+    trainer.fit([])
 
     unet, data, noise_schedule = small_unet(), encoded(), DDPMScheduler()
     torch.manual_seed(settings.seed)
@@ -70,11 +70,11 @@ def test_training_equals_a_plain_loop() -> None:
 
 def test_a_run_that_is_resumed_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
     whole = trainer_for(settings_for())
-    whole.fit(Saving(whole, tmp_path))
+    whole.fit([checkpoints_in(KeptSnapshots(tmp_path), whole.settings)])
     resumed = trainer_for(settings_for())
     resumed.resume(tmp_path / "3")
     assert resumed.progress.step == 3
-    resumed.fit(Nothing())
+    resumed.fit([])
     expected = trained_state(whole)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items())
     assert resumed.progress == whole.progress
@@ -86,10 +86,10 @@ def test_a_run_that_is_resumed_ends_with_the_bits_of_one_that_was_not(tmp_path: 
 )
 def test_average_best_and_optimizer_survive_a_resume_too(options: dict[str, object], tmp_path: Path) -> None:
     whole = trainer_for(settings_for(**options))
-    whole.fit(Saving(whole, tmp_path))
+    whole.fit([checkpoints_in(KeptSnapshots(tmp_path), whole.settings)])
     resumed = trainer_for(settings_for(**options))
     resumed.resume(tmp_path / "3")
-    resumed.fit(Nothing())
+    resumed.fit([])
     assert resumed.install_result() == whole.install_result()
     expected = trained_state(whole)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items())
@@ -116,16 +116,16 @@ def test_the_moving_average_is_the_one_of_its_formula() -> None:
 @pytest.mark.parametrize("options", [{"gradient_accumulation_steps": 2}, {"gradient_accumulation_steps": 4}])
 def test_a_step_in_parts_is_the_same_step(options: dict[str, object]) -> None:
     whole, parts = trainer_for(settings_for()), trainer_for(settings_for(**options))
-    whole.fit(Nothing())
-    parts.fit(Nothing())
+    whole.fit([])
+    parts.fit([])
     assert distance(trained_state(parts), trained_state(whole)) < 1e-4
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
     plain, saving = trainer_for(settings_for()), trainer_for(settings_for(gradient_checkpointing=True))
-    assert any(getattr(module, "gradient_checkpointing", False) for module in saving.plain.modules())
-    plain.fit(Nothing())
-    saving.fit(Nothing())
+    assert any(getattr(module, "gradient_checkpointing", False) for module in saving.unwrapped.modules())
+    plain.fit([])
+    saving.fit([])
     assert distance(trained_state(saving), trained_state(plain)) < 1e-4
 
 
@@ -134,28 +134,26 @@ def test_compiled_training_is_the_same_training(monkeypatch: pytest.MonkeyPatch)
     compiled = UNet2DConditionModel.compile
     monkeypatch.setattr(UNet2DConditionModel, "compile", lambda self: compiled(self, backend="aot_eager"))
     plain, traced = trainer_for(settings_for()), trainer_for(settings_for(compile=True))
-    plain.fit(Nothing())
-    traced.fit(Nothing())
+    plain.fit([])
+    traced.fit([])
     assert trained_state(traced).keys() == trained_state(plain).keys()
     assert distance(trained_state(traced), trained_state(plain)) < 1e-4
 
 
-def test_training_stops_when_patience_is_at_its_end_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_stops_when_patience_is_at_its_end_and_keeps_the_best(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     # Nothing is ever better than the start.
     worse = iter(range(1, 100))
-    monkeypatch.setattr(trainer_module, "held_out_losses", lambda *_, **__: torch.full((1, 4), float(next(worse))))
+    monkeypatch.setattr(measuring, "held_out_losses", lambda *_, **__: torch.full((1, 4), float(next(worse))))
     trainer = trainer_for(settings_for(max_steps=50, validate_every=2, patience=3, publish="best"))
     start = trained_state(trainer)
-    checkpoints: list[int] = []
-
-    class Noting(Nothing):
-        def checkpoint(self, step: int) -> None:
-            checkpoints.append(step)
-
-    progress = trainer.fit(Noting())
-    assert progress.step == 6
-    assert checkpoints == [3, 6]
-    assert trainer.fit(Noting()).step == 6  # and it does not begin again
+    kept = KeptSnapshots(tmp_path)
+    checkpoints = checkpoints_in(kept, trainer.settings)
+    assert trainer.fit([checkpoints]).step == 6
+    assert kept.steps == [3, 6]
+    assert trainer.fit([checkpoints]).step == 6  # and it does not begin again
+    assert kept.steps == [3, 6]
     assert trainer.install_result().step == 0
     assert all(torch.equal(tensor, start[name]) for name, tensor in trained_state(trainer).items())
 
@@ -184,22 +182,22 @@ def test_an_optimizer_that_is_not_installed_is_named_with_what_to_install(monkey
 
 
 def test_images_of_several_buckets_train_together() -> None:
-    trainer = trainer_for(settings_for())
     wide = {"mean": torch.randn(4, 8, 16), "deviation": torch.zeros(4, 8, 16)}
-    data = trainer.samples
-    trainer.samples = replace(
+    data = encoded()
+    mixed = replace(
         data,
         latents_of={**data.latents_of, "4": wide, "4 mirrored": wide},
         buckets=[[0, 1, 2, 3], [4]],
         shapes=[*data.shapes[:4], (4, 8, 16)],
     )
-    trainer.fit(Nothing())
+    trainer = trainer_for(settings_for(), samples=mixed)
+    trainer.fit([])
     assert all(bool(torch.isfinite(tensor).all()) for tensor in trained_state(trainer).values())
 
 
 def test_the_device_is_asked_for_numbers_only_where_a_point_of_the_curves_is_due() -> None:
     trainer = trainer_for(settings_for(max_steps=12, log_every=4, checkpoint_every=12, validate_every=12))
-    trainer.fit(Nothing())
+    trainer.fit([])
     assert [point.step for point in trainer.progress.points] == [4, 8, 12]
 
 
@@ -212,10 +210,11 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_frozen_model(tmp_path: Path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images() -> None:
-    trainer = trainer_for(settings_for())
-    trainer.samples.latents_of["3"]["mean"][:] = float("nan")
+    data = encoded()
+    data.latents_of["3"]["mean"][:] = float("nan")
+    trainer = trainer_for(settings_for(), samples=data)
     with pytest.raises(Diverged, match=r"step \d, with the images 3\.png; try"):
-        trainer.fit(Nothing())
+        trainer.fit([])
 
 
 def test_the_held_out_loss_of_a_model_is_the_same_every_time_it_is_measured() -> None:
@@ -237,7 +236,7 @@ def test_checkpoints_are_tried_from_the_newest_to_the_oldest(steps: list[int]) -
 
 
 def test_a_run_without_checkpoints_starts_at_the_beginning(tmp_path: Path) -> None:
-    assert newest_valid(Run(open_store(str(tmp_path)), "new"), {}, tmp_path) is None
+    assert newest_checkpoint(Run(open_store(str(tmp_path)), "new"), {}, tmp_path) is None
 
 
 def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(tmp_path: Path) -> None:
@@ -247,7 +246,7 @@ def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(tmp_path: P
     commit(run, tmp_path / "checkpoint", 5, identity(settings_for(), dataset="datasets/a/1"))
     wanted = identity(settings_for(learning_rate=1e-3), dataset="datasets/a/1")
     with pytest.raises(BadConfiguration, match=r"TRAIN_LEARNING_RATE \(0.01 there, 0.001 now\)"):
-        newest_valid(run, wanted, tmp_path)
+        newest_checkpoint(run, wanted, tmp_path)
 
 
 def test_where_things_are_kept_and_how_often_does_not_make_another_lora() -> None:
@@ -263,41 +262,35 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused(monkeypatch: pyt
         trainer_for(settings_for())
 
 
-class StoppingAt(Saving):
-    """Told to stop at the n-th pause between two pieces of work."""
+class StoppingAt(Callback):
+    """Asks to stop at the n-th moment between two pieces of work."""
 
-    def __init__(self, trainer: Trainer, folder: Path, pause: int) -> None:
-        super().__init__(trainer, folder)
-        self.pauses, self.saved = pause, 0
+    def __init__(self, moment: int) -> None:
+        self.left = moment
 
-    def checkpoint(self, step: int) -> None:
-        super().checkpoint(step)
-        self.saved = step
-
-    def between(self) -> None:
-        self.pauses -= 1
-        if self.pauses == 0:
+    def on_prediction_step(self, _: Trainer) -> None:
+        self.left -= 1
+        if self.left == 0:
             raise Stopped("told to stop")
+
+    on_step_end = on_prediction_step
 
 
 def test_stopped_between_any_two_pieces_of_work_and_resumed_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    options = {"max_steps": 3, "checkpoint_every": 2, "validate_every": 2, "ema_decay": 0.9, "batch_size": 2}
-    whole = trainer_for(settings_for(**options))
-    whole.held_out = HeldOut(torch.ones(2, *SHAPE), torch.zeros(2, 5, 12))
-    whole.fit(Nothing())
+    settings = settings_for(max_steps=3, checkpoint_every=2, validate_every=2, ema_decay=0.9, batch_size=2)
+    whole = trainer_for(settings, held_out=2)
+    whole.fit([])
     expected, measured = trained_state(whole), whole.progress.measurements
-    pauses = 3 + 3 * 2  # after each step, and each held-out image of three measurements
-    for pause in range(1, pauses + 1):
-        stopped = trainer_for(settings_for(**options))
-        stopped.held_out = whole.held_out
-        occasions = StoppingAt(stopped, tmp_path / str(pause), pause)
+    moments = 3 + 3 * 2  # after each step, and each held-out image of three measurements
+    for moment in range(1, moments + 1):
+        stopped, kept = trainer_for(settings, held_out=2), KeptSnapshots(tmp_path / str(moment))
         with pytest.raises(Stopped):
-            stopped.fit(occasions)
-        assert occasions.saved == stopped.progress.step
-        resumed = trainer_for(settings_for(**options))
-        resumed.held_out = whole.held_out
-        if occasions.saved:
-            resumed.resume(tmp_path / str(pause) / str(occasions.saved))
-        resumed.fit(Nothing())
-        assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items()), pause
+            stopped.fit([checkpoints_in(kept, settings), StoppingAt(moment)])
+        saved = max(kept.steps, default=0)
+        assert saved == stopped.progress.step
+        resumed = trainer_for(settings, held_out=2)
+        if saved:
+            resumed.resume(kept.folder / str(saved))
+        resumed.fit([])
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items()), moment
         assert resumed.progress.measurements == measured

@@ -1,0 +1,144 @@
+"""An evaluation: evaluation.json, what was measured of a LoRA and what was decided about it; beside it index.html for people.
+
+Figures that are not finite are the strings "NaN", "Infinity" and "-Infinity", because JSON has no numbers for them.
+
+Schema version 2. Version 1 held the figures of four measurements under names of their own, and not what each of them said:
+it is read as version 2, with findings that have neither outcome nor clause.
+"""
+
+import json
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.exits import BadData
+
+KIND = "evaluation"
+JSON_FILE = "evaluation.json"
+PAGE_FILE = "index.html"
+
+Outcome = Literal["promote", "hold", "reject"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its confidence interval, low ≤ value ≤ high; all NaN when an input was not finite."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
+
+    @property
+    def finite(self) -> bool:
+        """Whether all three are numbers that can be compared."""
+        return all(isfinite(end) for end in (self.value, self.low, self.high))
+
+
+class Finding(BaseModel):
+    """What one criterion measured, and what it says by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    name: str = Field(description="Which criterion, in one word by which programs find it: style, adherence, …")
+    title: str = Field(description="The criterion for people, in a few words.")
+    explanation: str = Field(description="What is measured, in which unit, and what is good.")
+    unit: Literal["share", ""] = Field(
+        "", description="`share`: base and lora are shares from 0 to 1; else as explained."
+    )
+    base: float | None = Field(description="The figure of the base model; null where only the LoRA has one.")
+    lora: float | None = Field(description="The figure of the LoRA.")
+    gain: Interval | None = Field(
+        description="What the LoRA gains over the base, more is better, and its interval; null where shares decide."
+    )
+    threshold: float | None = Field(
+        description="What the figure or the interval was held against; null: it only informs."
+    )
+    needed: str = Field(description="What speaks for promotion, for people: interval above 0.")
+    outcome: Outcome | None = Field(
+        description="The decision that this criterion alone would give; null where it only informs, or by version 1."
+    )
+    clause: str = Field(description="Why, with the figures, as a part of a sentence; empty without an outcome.")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much was measured: prompts, images of each side per prompt, held-out reference images."""
+
+    prompts: int
+    variations: int
+    held_out_images: int
+
+
+class Evaluation(BaseModel):
+    """All that an evaluation found, and what it took to find it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    schema_version: Literal[2] = 2
+    decision: Outcome = Field(description="The worst of the findings' outcomes.")
+    reason: str = Field(description="Why, in one sentence with the figures.")
+    findings: list[Finding] = Field(description="One for each criterion, in the order of the page.")
+    confidence: float = Field(description="Confidence of all intervals, between 0.5 and 1.")
+    counts: Counts
+    prompts: list[str] = Field(description="What was drawn, each prompt with `counts.variations` seeds.")
+    lora: str = Field(description="Path of the LoRA below ARTIFACTS_URI.")
+    dataset: str = Field(description="Path of the data set whose held-out images were the measure.")
+    measurements: str | None = Field(
+        description="Path of the measurements below ARTIFACTS_URI; null for version 1, which kept none."
+    )
+    settings: dict[str, Any] = Field(description="The settings that led to it, and the version of the LoRA.")
+
+    def finding(self, name: str) -> Finding:
+        """The finding of one criterion; raises KeyError when it was not among them."""
+        return {finding.name: finding for finding in self.findings}[name]
+
+
+def write(folder: Path, evaluation: Evaluation) -> None:
+    """Writes evaluation.json into `folder`; the same evaluation gives the same bytes."""
+    text = evaluation.model_dump_json(indent=2) + "\n"
+    (folder / JSON_FILE).write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> Evaluation:
+    """The evaluation of a fetched folder, of any version so far; raises BadData for one that is none, or is newer."""
+    try:
+        content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        if content["schema_version"] == 1:
+            content = _upgraded(content)
+        # As JSON again, for only there a figure may be the string "NaN".
+        return Evaluation.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadData(
+            f"{folder / JSON_FILE} is no evaluation that this version reads: {where}: {first['msg']}"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadData(f"{folder / JSON_FILE} is no evaluation that this version reads: {error}") from error
+
+
+def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 as version 2."""
+    measured, thresholds = old["measurements"], old["thresholds"]
+    live = {"unit": "share", "base": None, "lora": measured["liveness"], "gain": None}
+    named = [
+        ("liveness", "LoRA is live", live, thresholds["live_share"]),
+        ("style", "Distance to the style", {**old["style_distance"], "gain": measured["style_gain"]}, 0.0),
+        (
+            "adherence",
+            "Following the prompt",
+            {**old["adherence"], "gain": measured["adherence_gain"]},
+            -thresholds["adherence_margin"],
+        ),
+        ("held_out", "Held-out loss", {**old["held_out_loss"], "gain": measured["held_out_gain"]}, 0.0),
+    ]
+    unsaid = {"explanation": "", "needed": "", "outcome": None, "clause": ""}
+    kept = {name: old[name] for name in ("decision", "reason", "confidence", "counts", "prompts", "lora", "dataset")}
+    findings = [{"name": n, "title": title, "threshold": t, **figures, **unsaid} for n, title, figures, t in named]
+    return {**kept, "schema_version": 2, "findings": findings, "measurements": None, "settings": old["settings"]}

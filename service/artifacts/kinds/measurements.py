@@ -1,0 +1,64 @@
+"""Measurements: what models said about pictures, one by one, before anything was concluded from it.
+
+measurements.json says what was measured, arrays.safetensors holds the figures: one array a measurement, by name, whose first
+dimension counts pictures or held-out images in the order of measurements.json. So a decision is made anew, with another
+threshold or confidence, without a model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from service.exits import BadData
+
+KIND = "measurements"
+JSON_FILE = "measurements.json"
+ARRAYS_FILE = "arrays.safetensors"
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Measured(BaseModel):
+    """What the arrays are of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    images: str = Field(description="Path of the measured images below ARTIFACTS_URI.")
+    prompts: list[str] = Field(description="The prompt of each picture; base and LoRA drew the same ones.")
+    variations: int = Field(gt=0, description="Pictures of each side for each prompt.")
+    held_out: list[str] = Field(description="Names of the held-out images.")
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All measurements of one set of images. arrays: by name; their shapes and units stand in `evaluation.criteria`."""
+
+    of: Measured
+    arrays: Arrays
+
+
+def write(folder: Path, measurements: Measurements) -> None:
+    """Writes both files into `folder`; the same measurements give the same bytes."""
+    (folder / JSON_FILE).write_text(measurements.of.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    save_file({name: np.ascontiguousarray(array) for name, array in measurements.arrays.items()}, folder / ARRAYS_FILE)
+
+
+def read(folder: Path) -> Measurements:
+    """The measurements of a fetched folder; raises BadData for what are none, or are of a newer version."""
+    try:
+        measured = Measured.model_validate_json((folder / JSON_FILE).read_text(encoding="utf-8"))
+        return Measurements(measured, load_file(folder / ARRAYS_FILE))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadData(f"{folder / JSON_FILE} is not readable by this version: {where}: {first['msg']}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BadData(f"{folder} holds no measurements that this version reads: {error}") from error

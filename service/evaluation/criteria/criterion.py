@@ -1,0 +1,121 @@
+"""What a criterion is, and the ways in which one may judge."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
+from service.artifacts.kinds.evaluation import Finding, Interval, Outcome
+from service.artifacts.kinds.measurements import Measurements
+from service.evaluation.sample import Sample
+from service.settings.evaluate import EvaluateSettings
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of both sides; `base` is None where only the LoRA has a figure, `gain` where that alone decides."""
+
+    base: float | None
+    lora: float
+    gain: Interval | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether what decides can be compared with a threshold."""
+        return self.gain.finite if self.gain else isfinite(self.lora)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How figures are held against a threshold. needed: what promotes, where {} is the threshold."""
+
+    needed: str
+    judge: Callable[[Figures, float], Outcome]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """One measurement and what it says. To measure one thing more is to write one of these and name it in `gate.CRITERIA`.
+
+    measure: what models say of the sample, as arrays by name; they are stored, and criteria may share one by its name.
+    figures: what follows from the stored arrays, without a model. threshold: by the settings; None only informs.
+    clauses: for each outcome that the rule can give, and for figures that are not finite (which reject), a part of a
+    sentence in which {base}, {lora}, {gain} and {threshold} are replaced.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    measure: Callable[[Sample], Mapping[str, ArrayLike]]
+    figures: Callable[[Measurements, EvaluateSettings], Figures]
+    threshold: Callable[[EvaluateSettings], float | None]
+    rule: Rule
+    clauses: Mapping[Outcome | Literal["not finite"], str]
+    unit: Literal["share", ""] = ""
+
+    def examine(self, measurements: Measurements, settings: EvaluateSettings) -> Finding:
+        """What this criterion finds in the measurements."""
+        return self.finding(self.figures(measurements, settings), self.threshold(settings))
+
+    def finding(self, figures: Figures, threshold: float | None) -> Finding:
+        """What the figures say when they are held against the threshold."""
+        common = {
+            "name": self.name,
+            "title": self.title,
+            "explanation": self.explanation,
+            "unit": self.unit,
+            "base": figures.base,
+            "lora": figures.lora,
+            "gain": figures.gain,
+            "threshold": threshold,
+        }
+        if threshold is None:
+            return Finding(**common, needed="", outcome=None, clause="")
+        outcome: Outcome = self.rule.judge(figures, threshold) if figures.finite else "reject"
+        clause = self.clauses[outcome if figures.finite else "not finite"]
+        said = clause.format(base=figures.base, lora=figures.lora, gain=figures.gain, threshold=threshold)
+        return Finding(**common, needed=self.rule.needed.format(self._shown(threshold)), outcome=outcome, clause=said)
+
+    def _shown(self, threshold: float) -> str:
+        if self.unit == "share":
+            return f"{threshold:.0%}"
+        return f"{threshold:+.3g}" if threshold else "0"
+
+
+def _gain(figures: Figures) -> Interval:
+    if figures.gain is None:
+        raise TypeError("this rule judges an interval, and the criterion has none")
+    return figures.gain
+
+
+def _at_least(figures: Figures, threshold: float) -> Outcome:
+    return "promote" if figures.lora >= threshold else "reject"
+
+
+def _above(figures: Figures, threshold: float) -> Outcome:
+    gain = _gain(figures)
+    return "promote" if gain.low > threshold else "hold" if gain.high > threshold else "reject"
+
+
+def _not_below(figures: Figures, threshold: float) -> Outcome:
+    gain = _gain(figures)
+    return "promote" if gain.low >= threshold else "hold" if gain.high >= threshold else "reject"
+
+
+def _not_credibly_below(figures: Figures, threshold: float) -> Outcome:
+    return "hold" if _gain(figures).high < threshold else "promote"
+
+
+AT_LEAST = Rule("at least {}", _at_least)
+"""The LoRA's own figure reaches the threshold; there is no doubt about it, so it is never held."""
+
+ABOVE = Rule("interval above {}", _above)
+"""The whole interval lies above the threshold; wholly at or below it rejects."""
+
+NOT_BELOW = Rule("interval above {}", _not_below)
+"""The whole interval lies at or above the threshold; wholly below it rejects: for what may be lost up to a margin."""
+
+NOT_CREDIBLY_BELOW = Rule("interval not wholly below {}", _not_credibly_below)
+"""A veto only: holds where the whole interval lies below the threshold."""

@@ -1,0 +1,116 @@
+"""What a training leaves: its LoRA with model card, curves and pictures, published once it is proven to have an effect."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from service.artifacts import layout
+from service.artifacts.publishing import exists, publish, read_manifest
+from service.artifacts.runs import Run
+from service.diffusion.held_out import HeldOut
+from service.diffusion.images import CaptionedImage
+from service.diffusion.lora import assert_effect
+from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.lora_files import save_lora
+from service.exits import BadConfiguration
+from service.settings.identity import check_identity
+from service.settings.train import TrainSettings
+from service.storage.parallel import StopCheck
+from service.training.callbacks import SamplePictures
+from service.training.curves import draw_curves
+from service.training.model_card import CARD_NAME, training_facts, write_card
+from service.training.progress import Measurement, ratio_of
+from service.training.trainer import Trainer
+
+log = structlog.get_logger(__name__)
+
+METRICS_NAME = "metrics.jsonl"
+CURVES_NAME = "curves.png"
+
+
+def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
+    """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
+    if not exists(run.store, run.lora_path):
+        return False
+    check_identity(TrainSettings, read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
+    return True
+
+
+@dataclass(frozen=True)
+class Result:
+    """The LoRA that a trainer has come to, and what it was made from."""
+
+    run: Run
+    recipe: dict[str, Any]
+    dataset_path: str
+    images: Sequence[CaptionedImage]
+    trainer: Trainer
+    measurement: Measurement
+    """Of the weights that are in the model now, which are those to be published."""
+
+    @property
+    def ratio(self) -> float:
+        """Its held-out loss as a multiple of the base model's."""
+        return ratio_of(self.measurement, self.trainer.progress.measurements[0])
+
+    def publish(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
+        """Writes it into `folder` and publishes it. Raises BadData for a LoRA that has no effect."""
+        trainer, run = self.trainer, self.run
+        with trainer.accelerator.autocast():
+            inputs = one_input(trainer.unwrapped, trainer.held_out, trainer.accelerator.device)
+            assert_effect(trainer.unwrapped.unet, inputs)
+        self.write(folder, pictures, stop_check)
+        try:
+            artifact = publish(
+                run.store, folder, kind="lora", path=run.lora_path, parents=[self.dataset_path], settings=self.recipe
+            )
+        except BadConfiguration:
+            # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
+            if not is_complete(run, self.recipe):
+                raise
+            log.info("already complete", lora=run.lora_path)
+            return
+        facts = {
+            "lora": artifact.path,
+            "steps": trainer.progress.step,
+            "of_step": self.measurement.step,
+            "held_out_ratio": round(self.ratio, 4),
+        }
+        run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
+        log.info("LoRA published", **facts)
+
+    def write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
+        """The folder that is published: weights in two forms, model card, curves, pictures."""
+        folder.mkdir()
+        trainer, progress = self.trainer, self.trainer.progress
+        prediction = trainer.noise_scheduler.config["prediction_type"]
+        facts = training_facts(self.recipe, len(self.images), self.measurement.step, prediction)
+        save_lora(folder, trainer.unwrapped.unet, trainer.unwrapped.text_encoder, facts)
+        with (folder / METRICS_NAME).open("w") as lines:
+            lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
+        draw_curves(progress, folder / CURVES_NAME)
+        pictures.draw(trainer, folder, stop_check)
+        write_card(
+            folder / CARD_NAME,
+            name=self.run.run_id,
+            recipe=self.recipe,
+            images=len(self.images),
+            modules=sum("lora_A" in name for name in trainer.lora()),
+            steps=progress.step,
+            of_step=self.measurement.step,
+            ratio=self.ratio,
+            samples=pictures.shown,
+            prompt=self.images[0].caption,
+        )
+
+
+def one_input(denoiser: Denoiser, held_out: HeldOut, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Something for the U-Net to predict: the first held-out image."""
+    condition = held_out.conditions[:1].to(device)
+    states = condition if denoiser.text_encoder is None else denoiser.text_encoder(condition)[0]
+    return held_out.latents[:1].to(device), torch.tensor([500], device=device), states

@@ -1,0 +1,95 @@
+"""One step of the training: its samples, their losses, and whether they are finite."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from service.diffusion.objective import denoising_loss, min_snr_weights
+from service.exits import Diverged
+from service.settings.train import TrainSettings
+from service.training.encoded.samples import EncodedDataset
+from service.training.randomness import draw, global_batch
+
+
+class StepResult(NamedTuple):
+    """What this process found in a step, still on the device. losses: (B,), of its own samples; gradient_norm: ()."""
+
+    step: int
+    losses: Tensor
+    gradient_norm: Tensor
+
+
+class StepLoss:
+    """The losses of the samples of a step, with all that is random in them from the seed, the step and the position alone."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        denoiser: nn.Module,
+        noise_scheduler: DDPMScheduler,
+        samples: EncodedDataset,
+        settings: TrainSettings,
+    ) -> None:
+        self._accelerator = accelerator
+        self._denoiser = denoiser
+        self._noise_scheduler = noise_scheduler
+        self._samples = samples
+        self._settings = settings
+
+    def __call__(self, step: int, positions: range) -> Tensor:
+        """(B,) weighted losses of the samples at these positions of the global batch of `step`."""
+        settings, samples, device = self._settings, self._samples, self._accelerator.device
+        batch = self._indices(step)
+        indices = [batch[position] for position in positions]
+        draws = [
+            draw(
+                settings.seed,
+                step,
+                position,
+                shape=samples.shapes[indices[0]],
+                timesteps=self._noise_scheduler.config["num_train_timesteps"],
+                flip=settings.random_flip,
+                drop_caption=settings.caption_dropout,
+                crops=settings.crops,
+            )
+            for position in positions
+        ]
+        timesteps = torch.tensor([d.timestep for d in draws], device=device)
+        with self._accelerator.autocast():
+            losses = denoising_loss(
+                self._denoiser,
+                self._noise_scheduler,
+                samples.latents(indices, draws, device),
+                torch.stack([d.noise + settings.noise_offset * d.channel_noise for d in draws]).to(device),
+                timesteps,
+                samples.conditions(indices, draws, device),
+            )
+        if settings.min_snr_gamma is not None:
+            losses = losses * min_snr_weights(self._noise_scheduler, timesteps, settings.min_snr_gamma)
+        return losses
+
+    def assert_finite(self, results: Sequence[StepResult]) -> None:
+        """Raises Diverged, naming the images of this process, at the first step whose loss or gradient is not finite."""
+        losses = torch.stack([result.losses for result in results])
+        finite = torch.isfinite(losses).all(dim=1)
+        # fp16 scales the loss and skips steps that overflow: there a norm that is not finite is no divergence.
+        if self._accelerator.mixed_precision != "fp16":
+            finite &= torch.isfinite(torch.stack([result.gradient_norm for result in results]))
+        if bool(finite.all()):
+            return
+        row = int((~finite).nonzero()[0])
+        step = results[row].step
+        mine = self._indices(step)[self._accelerator.process_index :: self._accelerator.num_processes]
+        # Where the losses are finite and the gradient is not, it may be any of them.
+        bad = [index for index, loss in zip(mine, losses[row].tolist(), strict=True) if not math.isfinite(loss)] or mine
+        names = ", ".join(dict.fromkeys(self._samples.names[index] for index in bad))
+        raise Diverged(f"the loss is not finite at step {step + 1}, with the images {names}; try a lower learning rate")
+
+    def _indices(self, step: int) -> list[int]:
+        """The images of a step, over all processes."""
+        return global_batch(self._settings.seed, step, self._settings.batch_size, self._samples.buckets)
