@@ -19,7 +19,8 @@ from service.diffusion.images import read_split
 from service.diffusion.lora import add_lora, assert_alive
 from service.diffusion.sd15.components import Components, load_components
 from service.diffusion.sd15.denoiser import Denoiser
-from service.logs import configure_logs, guarded
+from service.logs import configure_logs
+from service.outcome import guarded
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store

@@ -44,7 +44,7 @@ class Coordinator:
     def check(self) -> None:
         """Raises Stopped, in all processes, when any of them was asked to stop."""
         if self.stop_requested():
-            raise Stopped(stopping.TOLD)
+            raise Stopped(stopping.REQUESTED)
 
     @contextmanager
     def independently(self) -> Iterator[StopCheck]:
@@ -70,7 +70,7 @@ class Coordinator:
         def stop_check() -> None:
             self._heartbeat()
             if self._exchange(MainActivity.STOPPABLE)[0]:
-                raise Stopped(stopping.TOLD)
+                raise Stopped(stopping.REQUESTED)
 
         self._run_on_main(action, stop_check)
 
@@ -96,7 +96,7 @@ class Coordinator:
             if activity == MainActivity.STOPPABLE:
                 self._heartbeat()
                 if stop:
-                    raise Stopped(stopping.TOLD)
+                    raise Stopped(stopping.REQUESTED)
 
     def _exchange(self, activity: MainActivity) -> tuple[bool, MainActivity]:
         """Whether any process was asked to stop, and what the main one is at."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from service.exits import BadConfiguration
-from service.settings.catalogue import SETTINGS
+from service.settings.catalogue import all_settings
 from service.settings.common import CommonSettings, variable_name
 from service.settings.data_prep import DataPrepSettings
 from service.settings.declaring import STAGES, UNKNOWN, decides, role_of
@@ -27,6 +27,7 @@ RECIPES = sorted(Path(__file__).with_name("recipes").glob("*.json"))
 # Of these, other settings decide whether they do anything: as they are here, all do.
 EVERYTHING_COUNTS = {"DATA_PREP_FOLDER": "s3://bucket/x", "DATA_PREP_URLS": "list.csv", "DATA_PREP_MIN_RELEVANCE": "20",
                      "DATA_PREP_STEP": "finalize"}  # fmt: skip
+SETTINGS = all_settings()
 FORMS = {"rendezvous": "{}:29500"}
 FIELDS = [(job, field) for job, settings in SETTINGS.items() for field in settings.model_fields]
 
