@@ -1,4 +1,4 @@
-"""Stop requests: the signal sets a flag, and a job asks for it between two pieces of its work.
+"""Requests to stop: the signal sets a flag, and a job asks for it between two pieces of its work.
 
 A handler that did more would interrupt a write in its middle. Kubernetes sends SIGTERM, and SIGKILL when the grace time
 is over; a person at a terminal sends SIGINT, and means at once by the second one.
@@ -13,12 +13,12 @@ from typing import TypeVar
 from service.exits import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-REQUESTED = "told to stop; what is finished is stored, start the job again to go on"
+REASON = "told to stop; what is finished is stored, start the job again to go on"
 
 Item = TypeVar("Item")
 
 _requested_at: float | None = None
-_also_requested: Callable[[], bool] | None = None
+_other_source: Callable[[], bool] | None = None
 
 
 def listen() -> None:
@@ -33,13 +33,13 @@ def listen() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def listen_to(also_requested: Callable[[], bool]) -> None:
-    """From now on what `also_requested` says counts like a signal. It is asked often, so it must answer at once."""
-    global _also_requested
-    _also_requested = also_requested
+def listen_to(source: Callable[[], bool]) -> None:
+    """From now on `source` counts like a signal. It is asked often, so it must answer at once."""
+    global _other_source
+    _other_source = source
 
 
-def deaf() -> None:
+def restore_handlers() -> None:
     """From now on the signals end the process, as in any other: for one that has nothing left to save."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -55,7 +55,7 @@ def _remember(number: int, _: FrameType | None) -> None:
 
 def requested() -> bool:
     global _requested_at
-    if _requested_at is None and _also_requested is not None and _also_requested():
+    if _requested_at is None and _other_source is not None and _other_source():
         _requested_at = time.monotonic()
     return _requested_at is not None
 
@@ -66,9 +66,9 @@ def seconds_since() -> float:
 
 
 def check() -> None:
-    """Raises Stopped when a stop was requested: to be called where nothing is half done."""
+    """Raises Stopped when the process was asked to stop: to be called where nothing is half done."""
     if requested():
-        raise Stopped(REQUESTED)
+        raise Stopped(REASON)
 
 
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:

@@ -2,6 +2,7 @@
 
 import torch
 
+from service.diffusion.sd15.prompts import STATES
 from service.training.encoded.samples import EncodedDataset
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ def random_dataset(
         buckets=[range(images)],
         shapes=[shape] * images,
         conditions_of={
-            str(n): {"condition": torch.randn(condition, generator=generator).to(device)} for n in range(images + 1)
+            str(n): {STATES: torch.randn(condition, generator=generator).to(device)} for n in range(images + 1)
         },
         condition_keys=[str(number) for number in range(images + 1)],
     )

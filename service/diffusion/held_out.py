@@ -5,15 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
-from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
+from service import stopping
+from service.diffusion.family import Condition, NoiseScheduler, Parts, Pipeline
 from service.diffusion.framing import square
 from service.diffusion.images import CaptionedImage, load_pixels
 from service.diffusion.objective import denoising_loss
-from service.diffusion.sd15.latents import encode_pixels
-from service.diffusion.sd15.prompts import encode_prompt, tokenize_prompt
 
 # Early, middle and late noise of the usual thousand steps: each over-fits at its own pace.
 TIMESTEPS = (100, 300, 500, 700)
@@ -21,33 +19,53 @@ TIMESTEPS = (100, 300, 500, 700)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """latents: (N, C, H, W) float32, scaled posterior means; conditions: (N, L, D) float32 states, or (N, L) int64 tokens."""
+    """N images. latents: (N, C, H, W) float32, posterior means in the denoiser's scale; conditions: of N prompts."""
 
     latents: Tensor
-    conditions: Tensor
+    conditions: Condition
 
     def __len__(self) -> int:
         return len(self.latents)
 
+    def repeated(self, index: int, times: int, device: torch.device) -> tuple[Tensor, Condition]:
+        """Latents, (times, C, H, W), and condition of one image, as a batch of itself, on the device."""
 
-def encode_held_out(
-    images: Sequence[CaptionedImage],
-    vae: AutoencoderKL,
-    tokenizer: PreTrainedTokenizerBase,
-    text_encoder: CLIPTextModel,
-    resolution: int,
-) -> HeldOut:
-    means, states = [], []
-    for image in images:
-        means.append(encode_pixels(vae, load_pixels(image, square(resolution))[None], [image.name])[0])
-        states.append(encode_prompt(text_encoder, tokenize_prompt(tokenizer, [image.caption])).float().cpu())
-    return HeldOut(torch.cat(means), torch.cat(states))
+        def repeat(tensor: Tensor) -> Tensor:
+            return tensor[index].expand(times, *tensor.shape[1:]).to(device)
+
+        return repeat(self.latents), {name: repeat(tensor) for name, tensor in self.conditions.items()}
+
+
+def encode_held_out(images: Sequence[CaptionedImage], parts: Parts, resolution: int) -> HeldOut:
+    """The images, in the square of `resolution` pixels, and their captions, one after the other.
+
+    Raises BadData for an image that cannot be read, or whose latents are not finite.
+    """
+    means = [
+        parts.encode_images(load_pixels(image, square(resolution))[None], [image.name]).mean[0] for image in images
+    ]
+    conditions = [parts.encode_prompts([image.caption]) for image in images]
+    return HeldOut(torch.stack(means), {name: torch.cat([c[name] for c in conditions]) for name in conditions[0]})
+
+
+def losses_of(pipeline: Pipeline, images: Sequence[CaptionedImage], resolution: int) -> list[float]:
+    """Loss of each image, over all timesteps, as the pipeline is now: captions are encoded anew, a LoRA may sit there too.
+
+    Raises Stopped, between two images, when the process was told to stop.
+    """
+    parts = pipeline.parts
+    held_out = encode_held_out(images, parts, resolution)
+    with pipeline.autocast():
+        images_one_by_one = stopping.interruptible(range(len(held_out)))
+        losses = held_out_losses(pipeline.denoiser, parts.noise_scheduler, held_out, pipeline.device, images_one_by_one)
+    means: list[float] = losses.mean(dim=1).tolist()
+    return means
 
 
 @torch.no_grad()
 def held_out_losses(
     denoiser: nn.Module,
-    scheduler: DDPMScheduler,
+    noise_scheduler: NoiseScheduler,
     held_out: HeldOut,
     device: torch.device,
     only: Iterable[int] | None = None,
@@ -56,16 +74,9 @@ def held_out_losses(
     timesteps = torch.tensor(TIMESTEPS, device=device)
     losses = torch.zeros(len(held_out), len(TIMESTEPS))
     for index in range(len(held_out)) if only is None else only:
-        latents, condition = held_out.latents[index], held_out.conditions[index]
-        noise = torch.stack([held_out_noise(index, timestep, tuple(latents.shape)) for timestep in TIMESTEPS])
-        losses[index] = denoising_loss(
-            denoiser,
-            scheduler,
-            latents.expand_as(noise).to(device),
-            noise.to(device),
-            timesteps,
-            condition.expand(len(TIMESTEPS), *condition.shape).to(device),
-        ).cpu()
+        latents, condition = held_out.repeated(index, len(TIMESTEPS), device)
+        noise = torch.stack([held_out_noise(index, timestep, tuple(latents.shape[1:])) for timestep in TIMESTEPS])
+        losses[index] = denoising_loss(denoiser, noise_scheduler, latents, noise.to(device), timesteps, condition).cpu()
     return losses
 
 

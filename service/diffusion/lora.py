@@ -1,32 +1,27 @@
-"""The adapter: put into the models, taken out as tensors, proven to be alive."""
+"""The adapter, in whatever model: put in, taken out as tensors, proven to be alive."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
-from transformers import CLIPTextModel
 
+from service.diffusion.family import Condition, Denoiser
 from service.exits import BadConfiguration, BadData
 from service.settings.train import TrainSettings
 
 ADAPTER = "default"
-TEXT_ENCODER_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
-def add_lora(unet: UNet2DConditionModel, settings: TrainSettings, text_encoder: CLIPTextModel | None = None) -> None:
-    """Freezes the models and injects a LoRA in float32; raises BadConfiguration for a target module that there is not."""
-    check_targets(unet, settings.target_modules)
-    add_adapter(unet, settings.target_modules, settings)
-    if text_encoder is not None:
-        add_adapter(text_encoder, TEXT_ENCODER_TARGETS, settings)
+def add_adapter(model: Any, targets: Sequence[str], settings: TrainSettings, *, dora: bool) -> None:
+    """Freezes the model and injects a LoRA in float32 into its modules whose names end with one of `targets`.
 
-
-def add_adapter(model: UNet2DConditionModel | CLIPTextModel, targets: list[str], settings: TrainSettings) -> None:
+    model: of diffusers or transformers, or any module with their `add_adapter`.
+    """
     model.requires_grad_(False)
     config = LoraConfig(
         r=settings.rank,
@@ -34,8 +29,7 @@ def add_adapter(model: UNet2DConditionModel | CLIPTextModel, targets: list[str],
         init_lora_weights="gaussian" if settings.init == "gaussian" else True,
         target_modules=list(targets),
         use_rslora=settings.rslora,
-        # In a text encoder transformers does not read magnitudes back: the LoRA would not be the one that was trained.
-        use_dora=settings.dora and isinstance(model, UNet2DConditionModel),
+        use_dora=dora,
     )
     model.add_adapter(config, adapter_name=ADAPTER)
     for parameter in lora_parameters(model):
@@ -43,8 +37,9 @@ def add_adapter(model: UNet2DConditionModel | CLIPTextModel, targets: list[str],
         parameter.data = parameter.data.float()
 
 
-def check_targets(unet: nn.Module, targets: list[str]) -> None:
-    adaptable = [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+def check_targets(model: nn.Module, targets: Sequence[str], called: str) -> None:
+    """Raises BadConfiguration, with the names that there are, when a target fits no module of the model."""
+    adaptable = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for target in targets:
         if not any(name == target or name.endswith("." + target) for name in adaptable):
             endings = sorted(
@@ -54,15 +49,14 @@ def check_targets(unet: nn.Module, targets: list[str]) -> None:
                 }
             )
             raise BadConfiguration(
-                f"TRAIN_TARGET_MODULES names {target!r}, which the U-Net does not have; it has {', '.join(endings)}"
+                f"TRAIN_TARGET_MODULES names {target!r}, which {called} does not have; it has {', '.join(endings)}"
             )
 
 
 def keep_autocast_in_charge(model: nn.Module) -> None:
     """Stops PEFT from turning every activation into float32 and back: autocast chooses the precision of the adapter too."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.cast_input_dtype_enabled = False
+    for layer in _layers(model):
+        layer.cast_input_dtype_enabled = False
 
 
 def lora_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -70,28 +64,41 @@ def lora_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def lora_state(unet: UNet2DConditionModel, text_encoder: CLIPTextModel | None = None) -> dict[str, Tensor]:
-    """The adapter's tensors under PEFT's names, after `unet.` or `text_encoder.`, on the CPU."""
-    models = {"unet": unet} if text_encoder is None else {"text_encoder": text_encoder, "unet": unet}
+def lora_state(denoiser: Denoiser) -> dict[str, Tensor]:
+    """The adapter's tensors under PEFT's names, after the name of their model and a dot, sorted, on the CPU."""
     state = {
         f"{part}.{name}": tensor.detach().cpu().contiguous()
-        for part, model in models.items()
+        for part, model in denoiser.adapted.items()
         for name, tensor in get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False).items()
     }
     return {name: state[name] for name in sorted(state)}
 
 
-def load_lora_state(
-    state: Mapping[str, Tensor], unet: UNet2DConditionModel, text_encoder: CLIPTextModel | None = None
-) -> None:
-    """Puts `state` into the adapter; raises BadData unless every tensor arrived."""
-    for part, model in (("unet", unet), ("text_encoder", text_encoder)):
-        if model is not None:
-            own = {name.removeprefix(part + "."): t for name, t in state.items() if name.startswith(part + ".")}
-            set_peft_model_state_dict(model, own, adapter_name=ADAPTER)
-    present = lora_state(unet, text_encoder)
+def load_lora_state(state: Mapping[str, Tensor], denoiser: Denoiser) -> None:
+    """Puts `state`, of `lora_state`, into the adapter; raises BadData unless every tensor arrived."""
+    for part, model in denoiser.adapted.items():
+        set_peft_model_state_dict(model, part_of(state, part), adapter_name=ADAPTER)
+    present = lora_state(denoiser)
     if present.keys() != state.keys() or any(not torch.equal(present[name], state[name].cpu()) for name in present):
-        raise BadData("the checkpoint's LoRA does not fit the U-Net: some of its tensors were not taken")
+        raise BadData("the checkpoint's LoRA does not fit the base model: some of its tensors were not taken")
+
+
+def part_of(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The tensors of one model, under PEFT's names."""
+    return {name.removeprefix(part + "."): tensor for name, tensor in state.items() if name.startswith(part + ".")}
+
+
+@contextmanager
+def without_adapter(model: nn.Module) -> Iterator[None]:
+    """The base model, for as long as the block lasts."""
+    layers = _layers(model)
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def assert_alive(state: Mapping[str, Tensor]) -> None:
@@ -103,13 +110,17 @@ def assert_alive(state: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def assert_effect(unet: UNet2DConditionModel, inputs: tuple[Tensor, ...]) -> None:
-    """Raises BadData when the U-Net, called with `inputs`, predicts the same with the adapter as without."""
-    styled: Any = unet(*inputs, return_dict=False)[0]
-    unet.disable_adapters()
-    try:
-        base = unet(*inputs, return_dict=False)[0]
-    finally:
-        unet.enable_adapters()
+def assert_effect(denoiser: Denoiser, noisy: Tensor, timesteps: Tensor, condition: Condition) -> None:
+    """Raises BadData when the denoiser predicts the same for this input with the adapter as without.
+
+    noisy: (B, C, H, W); timesteps: (B,) int64; condition: of B prompts.
+    """
+    styled = denoiser(noisy, timesteps, condition)
+    with without_adapter(denoiser):
+        base = denoiser(noisy, timesteps, condition)
     if torch.equal(styled, base):
-        raise BadData("the LoRA has no effect: the U-Net predicts the same with it as without; it is not published")
+        raise BadData("the LoRA has no effect: the model predicts the same with it as without; it is not published")
+
+
+def _layers(model: nn.Module) -> list[LoraLayer]:
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]

@@ -9,18 +9,24 @@ import structlog
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from diffusers import DDPMScheduler
 
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
+from service.diffusion.families import family_of
+from service.diffusion.family import Denoiser, Parts
 from service.diffusion.images import read_split
+<<<<<<< HEAD
 from service.diffusion.lora import add_lora, assert_alive
 from service.diffusion.sd15.components import Components, load_components
 from service.diffusion.sd15.denoiser import Denoiser
 from service.logs import configure_logs
 from service.outcome import guarded
+=======
+from service.diffusion.lora import assert_alive
+from service.logs import configure_logs, guarded
+>>>>>>> main
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
@@ -43,7 +49,7 @@ from service.training.processes.peers import reporting_lost_peers
 from service.training.processes.watchdog import Watchdog
 from service.training.result import Result, is_complete
 from service.training.status import StatusReporter
-from service.training.trackers import publish_tracked, start_tracking
+from service.training.trackers import end_tracking, start_tracking
 from service.training.trainer import Trainer
 from service.training.uploads import Uploads
 
@@ -63,7 +69,7 @@ def train(settings: TrainSettings) -> str:
         run_workers(worker_main, settings, workers)
     else:
         with reporting_lost_peers():
-            train_in_this_process(run, dataset_path, recipe, settings)
+            _train_in_this_process(run, dataset_path, recipe, settings)
     return run.lora_path
 
 
@@ -77,9 +83,9 @@ def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     exit_with(guarded(lambda: train(settings)))
 
 
-def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
+def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
     """The part of this process, which is all of it when there is one."""
-    accelerator = new_accelerator(settings)
+    accelerator = _new_accelerator(settings)
     with ExitStack() as running:
         watchdog = running.enter_context(Watchdog(settings.stall_seconds))
         coordinator = Coordinator(accelerator, settings.peer_timeout, watchdog.heartbeat)
@@ -97,11 +103,11 @@ def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], s
         validation = read_split(dataset, "validation")[: settings.validation_images]
         shown = sample_prompts(settings, [image.caption for image in validation])
         with coordinator.independently():
-            parts = load_components(settings)
+            parts = family_of(settings).load(settings)
         status.enter("encoding")
         samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, coordinator, settings)
-        denoiser, noise_scheduler = with_lora(parts, accelerator, settings)
-        del parts  # the autoencoder and the text encoder have said all they have to say
+        denoiser, noise_scheduler = _with_lora(parts, accelerator, settings), parts.noise_scheduler
+        del parts  # the frozen encoders have said all they have to say
 
         trainer = Trainer(accelerator, denoiser, noise_scheduler, samples, held_out, settings)
         status.progress = trainer.progress
@@ -126,24 +132,17 @@ def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], s
         result = Result(run, recipe, dataset_path, images, trainer, trainer.install_result())
         assert_alive(trainer.lora())
         coordinator.run_on_main(lambda stop_check: result.publish(folder / "lora", pictures, stop_check))
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    if accelerator.is_main_process:
-        publish_tracked(run, settings)
+    end_tracking(accelerator, run, settings)
 
 
-def with_lora(parts: Components, accelerator: Accelerator, settings: TrainSettings) -> tuple[Denoiser, DDPMScheduler]:
-    """What is trained: the frozen U-Net in its precision, and the LoRA at its start."""
-    text_encoder = parts.text_encoder if settings.text_encoder else None
+def _with_lora(parts: Parts, accelerator: Accelerator, settings: TrainSettings) -> Denoiser:
+    """What is trained: the frozen denoiser in its precision, and the LoRA at its start."""
     # The start of the LoRA is random too: from the seed alone, whatever ran before in this process.
     torch.manual_seed(settings.seed)
-    if accelerator.mixed_precision != "no":
-        parts.unet.to(dtype=precision(accelerator))
-    add_lora(parts.unet, settings, text_encoder)
-    return Denoiser(parts.unet, text_encoder), parts.scheduler
+    return parts.trainable(settings, _precision(accelerator))
 
 
-def new_accelerator(settings: TrainSettings) -> Accelerator:
+def _new_accelerator(settings: TrainSettings) -> Accelerator:
     on_gpu = torch.cuda.is_available()
     chosen = settings.mixed_precision
     if chosen == "auto":
@@ -160,6 +159,6 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
     )
 
 
-def precision(accelerator: Accelerator) -> torch.dtype:
-    """Precision of the frozen U-Net."""
+def _precision(accelerator: Accelerator) -> torch.dtype:
+    """Precision of the frozen denoiser."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)

@@ -5,16 +5,16 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
 from torch import nn
 
+from service.diffusion.family import NoiseScheduler
 from service.diffusion.held_out import HeldOut, held_out_losses
 
 
 def measure_held_out(
     accelerator: Accelerator,
     denoiser: nn.Module,
-    noise_scheduler: DDPMScheduler,
+    noise_scheduler: NoiseScheduler,
     held_out: HeldOut,
     on_prediction_step: Callable[[], None],
 ) -> tuple[float, ...]:

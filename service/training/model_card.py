@@ -1,10 +1,10 @@
-"""The page that tells a stranger what a LoRA is, and how to use it."""
+"""The model card: what a LoRA is, and how a stranger uses it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME
+from service.diffusion.family import LoraFiles
 from service.settings.models import MINIATURE
 from service.templates import rendered
 
@@ -31,6 +31,7 @@ def write_card(
     ratio: float,
     samples: Sequence[str],
     prompt: str,
+    files: LoraFiles,
 ) -> None:
     """`of_step`: of the published weights; `ratio`: their held-out loss, base model = 1.
 
@@ -50,8 +51,7 @@ def write_card(
         samples=list(samples),
         prompt=prompt.replace('"', "'"),
         settings={name: recipe[name] for name in SHOWN_SETTINGS},
-        weights_name=WEIGHTS_NAME,
-        kohya_name=KOHYA_NAME,
+        files=files,
     )
     file.write_text(text)
 
@@ -62,7 +62,6 @@ def training_facts(recipe: Mapping[str, Any], images: int, steps: int, predictio
         "modelspec.title": f"LoRA for {recipe['model_base']}",
         "modelspec.resolution": f"{recipe['resolution']}x{recipe['resolution']}",
         "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
-        "ss_base_model_version": "sd_v1",
         "ss_sd_model_name": str(recipe["model_base"]),
         "ss_num_train_images": str(images),
         "ss_steps": str(steps),

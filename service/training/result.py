@@ -12,11 +12,8 @@ import torch
 from service.artifacts import layout
 from service.artifacts.publishing import exists, publish, read_manifest
 from service.artifacts.runs import Run
-from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage
 from service.diffusion.lora import assert_effect
-from service.diffusion.sd15.denoiser import Denoiser
-from service.diffusion.sd15.lora_files import save_lora
 from service.exits import BadConfiguration
 from service.settings.identity import check_identity
 from service.settings.train import TrainSettings
@@ -54,7 +51,7 @@ class Result:
     """Of the weights that are in the model now, which are those to be published."""
 
     @property
-    def ratio(self) -> float:
+    def _ratio(self) -> float:
         """Its held-out loss as a multiple of the base model's."""
         return ratio_of(self.measurement, self.trainer.progress.measurements[0])
 
@@ -62,9 +59,9 @@ class Result:
         """Writes it into `folder` and publishes it. Raises BadData for a LoRA that has no effect."""
         trainer, run = self.trainer, self.run
         with trainer.accelerator.autocast():
-            inputs = one_input(trainer.unwrapped, trainer.held_out, trainer.accelerator.device)
-            assert_effect(trainer.unwrapped.unet, inputs)
-        self.write(folder, pictures, stop_check)
+            noisy, condition = trainer.held_out.repeated(0, 1, trainer.accelerator.device)
+            assert_effect(trainer.unwrapped, noisy, torch.tensor([500], device=noisy.device), condition)
+        self._write(folder, pictures, stop_check)
         try:
             artifact = publish(
                 run.store, folder, kind="lora", path=run.lora_path, parents=[self.dataset_path], settings=self.recipe
@@ -79,18 +76,18 @@ class Result:
             "lora": artifact.path,
             "steps": trainer.progress.step,
             "of_step": self.measurement.step,
-            "held_out_ratio": round(self.ratio, 4),
+            "held_out_ratio": round(self._ratio, 4),
         }
         run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
         log.info("LoRA published", **facts)
 
-    def write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
+    def _write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
         """The folder that is published: weights in two forms, model card, curves, pictures."""
         folder.mkdir()
         trainer, progress = self.trainer, self.trainer.progress
         prediction = trainer.noise_scheduler.config["prediction_type"]
         facts = training_facts(self.recipe, len(self.images), self.measurement.step, prediction)
-        save_lora(folder, trainer.unwrapped.unet, trainer.unwrapped.text_encoder, facts)
+        files = trainer.unwrapped.export(folder, facts)
         with (folder / METRICS_NAME).open("w") as lines:
             lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
         draw_curves(progress, folder / CURVES_NAME)
@@ -103,14 +100,8 @@ class Result:
             modules=sum("lora_A" in name for name in trainer.lora()),
             steps=progress.step,
             of_step=self.measurement.step,
-            ratio=self.ratio,
+            ratio=self._ratio,
             samples=pictures.shown,
             prompt=self.images[0].caption,
+            files=files,
         )
-
-
-def one_input(denoiser: Denoiser, held_out: HeldOut, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Something for the U-Net to predict: the first held-out image."""
-    condition = held_out.conditions[:1].to(device)
-    states = condition if denoiser.text_encoder is None else denoiser.text_encoder(condition)[0]
-    return held_out.latents[:1].to(device), torch.tensor([500], device=device), states

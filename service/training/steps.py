@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from service.diffusion.objective import denoising_loss, min_snr_weights
+from service.diffusion.family import NoiseScheduler
+from service.diffusion.objective import denoising_loss
 from service.exits import Diverged
 from service.settings.train import TrainSettings
 from service.training.encoded.samples import EncodedDataset
@@ -31,7 +31,7 @@ class StepLoss:
         self,
         accelerator: Accelerator,
         denoiser: nn.Module,
-        noise_scheduler: DDPMScheduler,
+        noise_scheduler: NoiseScheduler,
         samples: EncodedDataset,
         settings: TrainSettings,
     ) -> None:
@@ -70,7 +70,7 @@ class StepLoss:
                 samples.conditions(indices, draws, device),
             )
         if settings.min_snr_gamma is not None:
-            losses = losses * min_snr_weights(self._noise_scheduler, timesteps, settings.min_snr_gamma)
+            losses = losses * self._noise_scheduler.min_snr_weights(timesteps, settings.min_snr_gamma)
         return losses
 
     def assert_finite(self, results: Sequence[StepResult]) -> None:

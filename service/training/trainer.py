@@ -8,14 +8,13 @@ from typing import Any
 import structlog
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from service.diffusion.family import Denoiser, NoiseScheduler
 from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lora_parameters, lora_state
-from service.diffusion.sd15.denoiser import Denoiser
 from service.exits import BadConfiguration, Stopped
 from service.logs import progress_bar
 from service.settings.train import TrainSettings
@@ -57,12 +56,12 @@ class Trainer:
         self,
         accelerator: Accelerator,
         denoiser: Denoiser,
-        noise_scheduler: DDPMScheduler,
+        noise_scheduler: NoiseScheduler,
         samples: EncodedDataset,
         held_out: HeldOut,
         settings: TrainSettings,
     ) -> None:
-        check_batch_size(settings, accelerator.num_processes)
+        _check_batch_size(settings, accelerator.num_processes)
         self.accelerator = accelerator
         self.unwrapped = denoiser
         self.noise_scheduler = noise_scheduler
@@ -74,9 +73,9 @@ class Trainer:
         if accelerator.mixed_precision != "no":
             keep_autocast_in_charge(denoiser)
         if settings.gradient_checkpointing:
-            denoiser.unet.enable_gradient_checkpointing()
+            denoiser.enable_gradient_checkpointing()
         if settings.compile:
-            denoiser.unet.compile()
+            denoiser.compile()
         optimizer = new_optimizer(self.parameters, settings, accelerator.device)
         self.schedule = new_schedule(optimizer, settings)
         self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
@@ -207,14 +206,14 @@ class Trainer:
     def install_result(self) -> Measurement:
         """Leaves in the model the LoRA that is to be published; returns what was measured of it."""
         if self.settings.publish == "best":
-            load_lora_state(self.best_state, self.unwrapped.unet, self.unwrapped.text_encoder)
+            load_lora_state(self.best_state, self.unwrapped)
             return best(self.progress.measurements)
         if self.average is not None:
             self.average.copy_to(self.parameters)
         return self.progress.measurements[-1]
 
     def lora(self) -> dict[str, Tensor]:
-        return lora_state(self.unwrapped.unet, self.unwrapped.text_encoder)
+        return lora_state(self.unwrapped)
 
     def save(self, folder: Path) -> None:
         """A checkpoint of all that was done. It closes a point of the curves, which a resume would else lose."""
@@ -237,11 +236,11 @@ class Trainer:
         weights.clear()
 
     def _load_lora(self, models: list[nn.Module], folder: str) -> None:
-        load_lora_state(load_file(Path(folder) / LORA_FILE), self.unwrapped.unet, self.unwrapped.text_encoder)
+        load_lora_state(load_file(Path(folder) / LORA_FILE), self.unwrapped)
         models.clear()
 
 
-def check_batch_size(settings: TrainSettings, processes: int) -> None:
+def _check_batch_size(settings: TrainSettings, processes: int) -> None:
     """Raises BadConfiguration unless every process gets the same number of samples for each part of a step."""
     if settings.batch_size % (processes * settings.gradient_accumulation_steps):
         raise BadConfiguration(

@@ -17,9 +17,8 @@ from accelerate import Accelerator
 
 from service.artifacts.runs import Run
 from service.diffusion.held_out import HeldOut
-from service.diffusion.lora import add_lora
 from service.diffusion.sd15.components import load_components
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.prompts import STATES
 from service.logs import configure_logs
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
@@ -46,11 +45,12 @@ def new_trainer(settings: TrainSettings) -> Trainer:
     side = settings.resolution // 2 ** (len(parts.vae.config["block_out_channels"]) - 1)
     shape = (parts.unet.config["in_channels"], side, side)
     condition = (parts.tokenizer.model_max_length, parts.unet.config["cross_attention_dim"])
-    add_lora(parts.unet, settings)
-    held_out = HeldOut(torch.randn(1, *shape), torch.randn(1, *condition))
+    held_out = HeldOut(torch.randn(1, *shape), {STATES: torch.randn(1, *condition)})
     accelerator = Accelerator(cpu=True)
     data = random_dataset(IMAGES, shape, condition, accelerator.device)
-    trainer = Trainer(accelerator, Denoiser(parts.unet, None), parts.scheduler, data, held_out, settings)
+    trainer = Trainer(
+        accelerator, parts.trainable(settings, torch.float32), parts.noise_scheduler, data, held_out, settings
+    )
     trainer.progress.measurements.append(Measurement(0, (1.0,) * 4))
     trainer.best_state = {name: tensor.clone() for name, tensor in trainer.lora().items()}
     return trainer

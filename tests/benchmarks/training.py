@@ -19,9 +19,12 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from service.diffusion.held_out import HeldOut
-from service.diffusion.lora import add_lora, lora_parameters
+from service.diffusion.lora import lora_parameters
 from service.diffusion.objective import denoising_loss
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.denoiser import UNetDenoiser
+from service.diffusion.sd15.lora import add_lora
+from service.diffusion.sd15.noise import DDPMNoise
+from service.diffusion.sd15.prompts import STATES
 from service.settings.train import TrainSettings
 from service.training.trainer import Trainer
 from tests.noise import random_dataset
@@ -60,9 +63,9 @@ def loops(resolution: int, batch: int, models: Models) -> dict[str, Callable[[in
     device = accelerator.device
     settings = TrainSettings(batch_size=batch, resolution=resolution, max_steps=1000, work_dir=Path(tempfile.mkdtemp()))
     side = resolution // 8
-    held_out = HeldOut(torch.randn(1, 4, side, side), torch.randn(1, 77, 768))
+    held_out = HeldOut(torch.randn(1, 4, side, side), {STATES: torch.randn(1, 77, 768)})
     data = random_dataset(SAMPLES, (4, side, side), (77, 768), device)
-    trainer = Trainer(accelerator, Denoiser(unet), DDPMScheduler(), data, held_out, settings)
+    trainer = Trainer(accelerator, UNetDenoiser(unet), DDPMNoise(DDPMScheduler()), data, held_out, settings)
     vae.to(device)
     text_encoder.to(device)
     parameters = lora_parameters(unet)
@@ -93,7 +96,12 @@ def loops(resolution: int, batch: int, models: Models) -> dict[str, Callable[[in
             prompt: Tensor = text_encoder(tokens)[0]
         with accelerator.autocast():
             loss = denoising_loss(
-                unet, trainer.noise_scheduler, encoded, torch.randn_like(encoded), timesteps, prompt
+                UNetDenoiser(unet),
+                trainer.noise_scheduler,
+                encoded,
+                torch.randn_like(encoded),
+                timesteps,
+                {STATES: prompt},
             ).mean()
             loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -125,17 +133,15 @@ def ratio(taken: dict[str, list[float]], name: str) -> str:
     return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-class Stub(nn.Module):
+class Stub(UNetDenoiser):
     """In the U-Net's place: nothing but the parameters of its LoRA, each in use."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        super().__init__()
-        self.unet = nn.Module()
-        self.text_encoder = None
+        super().__init__(nn.Module())  # type: ignore[arg-type]
         self.own = nn.ParameterList(nn.Parameter(parameter.detach().clone()) for parameter in parameters)
 
-    def forward(self, noisy: Tensor, *_: object, **__: object) -> tuple[Tensor]:
-        return (noisy * torch.stack([parameter.flatten()[0] for parameter in self.own]).sum(),)
+    def forward(self, noisy: Tensor, *_: object) -> Tensor:
+        return noisy * torch.stack([parameter.flatten()[0] for parameter in self.own]).sum()
 
 
 def host_overhead(batch: int, steps: int = 300) -> float:
@@ -151,11 +157,11 @@ def host_overhead(batch: int, steps: int = 300) -> float:
     accelerator = Accelerator()
     shape = (unet.config["in_channels"], unet.config["sample_size"], unet.config["sample_size"])
     data = random_dataset(SAMPLES, shape, (77, unet.config["cross_attention_dim"]), accelerator.device)
-    trainer = Trainer(accelerator, stub, DDPMScheduler(), data, HeldOut(torch.zeros(1), torch.zeros(1)), settings)  # type: ignore[arg-type]
+    trainer = Trainer(accelerator, stub, DDPMNoise(DDPMScheduler()), data, HeldOut(torch.zeros(1), {}), settings)
     noisy = torch.randn(batch, *shape, device=accelerator.device)
 
     def bare(_: int) -> None:
-        stub(noisy)[0].square().mean().backward()
+        stub(noisy).square().mean().backward()
         trainer.optimizer.step()
         trainer.optimizer.zero_grad(set_to_none=True)
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from safetensors.torch import save_file
-from torch import Tensor
-from transformers import CLIPTextModel
+from torch import Tensor, nn
 
-from service.diffusion.lora import ADAPTER, lora_state
+from service.diffusion.family import Denoiser
+from service.diffusion.lora import ADAPTER, lora_state, part_of
 
+PIPELINE = StableDiffusionPipeline.__name__
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 KOHYA_NAME = "kohya_lora_weights.safetensors"
 KOHYA_PARTS = {
@@ -26,19 +27,14 @@ KOHYA_PARTS = {
 KOHYA_PREFIXES = {"unet.": "lora_unet_", "text_encoder.": "lora_te_text_model_"}
 
 
-def save_lora(
-    folder: Path,
-    unet: UNet2DConditionModel,
-    text_encoder: CLIPTextModel | None = None,
-    facts: Mapping[str, str] | None = None,
-) -> Path:
-    """Writes both files; returns the first. `facts` go into the headers, where programs show them."""
-    state = lora_state(unet, text_encoder)
-    configs = {"unet": plain_config(unet)}
-    layers = {"unet": convert_state_dict_to_diffusers(part_of(state, "unet"))}
-    if text_encoder is not None:
-        configs["text_encoder"] = plain_config(text_encoder)
-        layers["text_encoder"] = convert_state_dict_to_diffusers(part_of(state, "text_encoder"))
+def save_lora(folder: Path, denoiser: Denoiser, facts: Mapping[str, str] | None = None) -> Path:
+    """Writes both files of the adapter in `unet` and, where it has one, `text_encoder`; returns the one for diffusers.
+
+    `facts` go into the headers, where programs show them.
+    """
+    state = lora_state(denoiser)
+    configs = {part: plain_config(model) for part, model in denoiser.adapted.items()}
+    layers = {part: convert_state_dict_to_diffusers(part_of(state, part)) for part in denoiser.adapted}
     StableDiffusionPipeline.save_lora_weights(
         folder,
         unet_lora_layers=layers["unet"],
@@ -53,12 +49,10 @@ def save_lora(
     return folder / WEIGHTS_NAME
 
 
-def part_of(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {name.removeprefix(part + "."): tensor for name, tensor in state.items() if name.startswith(part + ".")}
-
-
-def plain_config(model: UNet2DConditionModel | CLIPTextModel) -> dict[str, Any]:
-    config: dict[str, Any] = model.peft_config[ADAPTER].to_dict()
+def plain_config(model: nn.Module) -> dict[str, Any]:
+    """The adapter's configuration as PEFT writes it, always in the same order."""
+    configs: Any = model.peft_config
+    config: dict[str, Any] = configs[ADAPTER].to_dict()
     # PEFT keeps the targets in a set: written as it comes, the same LoRA would differ in its bytes from run to run.
     config["target_modules"] = sorted(config["target_modules"])
     return config
@@ -92,6 +86,7 @@ def model_facts(config: Mapping[str, Any]) -> dict[str, str]:
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": "stable-diffusion-v1/lora",
         "modelspec.implementation": "https://github.com/huggingface/diffusers",
+        "ss_base_model_version": "sd_v1",
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(config["r"]),
         "ss_network_alpha": str(float(config["lora_alpha"])),

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
+STATES = "encoder_hidden_states"
+"""The one tensor of a condition, (L, D) float32, under the name that the U-Net has for it."""
+TOKENS = "input_ids"
+"""The one tensor of a condition where the text encoder learns too, (L,) int64."""
+
 
 def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> Tensor:
     """Returns (B, 77) int64: padded to the tokenizer's limit and cut there, as the pipeline does when it draws."""

@@ -11,27 +11,22 @@ from typing import Any
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from service.artifacts import layout
 from service.artifacts.manifest import sha256_of
+from service.diffusion.family import Parts, Posterior
 from service.diffusion.framing import Framing, bucket_of, square
 from service.diffusion.images import CaptionedImage, image_size, load_pixels
-from service.diffusion.sd15.latents import encode_pixels
-from service.diffusion.sd15.prompts import encode_prompt, tokenize_prompt
 from service.exits import BadData
 from service.logs import progress_bar
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
-from service.training.encoded.row_cache import Row, RowCache
+from service.training.encoded.row_cache import CachedRow, RowCache
 from service.training.processes.coordinator import Coordinator
 
 CROP = 3
 """The stream of random numbers that places crops; 0 to 2 are those of the training itself."""
-LATENT_COLUMNS = ("mean", "deviation")
-CONDITION_COLUMNS = ("condition",)
 
 
 @dataclass(frozen=True)
@@ -95,39 +90,44 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def latent_cache(store: ObjectStore, vae: AutoencoderKL, work_dir: Path) -> RowCache:
-    return RowCache(store, layout.LatentsCache(fingerprint(vae)).path, LATENT_COLUMNS, work_dir)
+def latent_cache(store: ObjectStore, parts: Parts, work_dir: Path) -> RowCache:
+    """The posteriors that these image models have given so far, by `view_key`."""
+    return RowCache(store, layout.LatentsCache(fingerprint(parts.image_models)).path, Posterior._fields, work_dir)
 
 
-def prompt_cache(store: ObjectStore, text_encoder: CLIPTextModel, work_dir: Path) -> RowCache:
-    return RowCache(store, layout.PromptsCache(fingerprint(text_encoder)).path, CONDITION_COLUMNS, work_dir)
+def prompt_cache(store: ObjectStore, parts: Parts, work_dir: Path) -> RowCache:
+    """The conditions that these prompt models have given so far, by `prompt_key`."""
+    return RowCache(store, layout.PromptsCache(fingerprint(parts.prompt_models)).path, parts.condition_names, work_dir)
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Twelve hex digits for a model's weights: its name says little, a folder of that name may hold others tomorrow."""
-    config: Any = model.config
-    config = config if isinstance(config, dict) else config.to_dict()
-    facts = {
-        name: value for name, value in config.items() if not name.startswith("_") and not name.endswith("_version")
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+def fingerprint(models: Sequence[nn.Module]) -> str:
+    """Twelve hex digits for the weights: a model's name says little, a folder of that name may hold others tomorrow."""
+    digest = hashlib.sha256()
+    for model in models:
+        config: Any = model.config
+        config = config if isinstance(config, dict) else config.to_dict()
+        facts = {
+            name: value for name, value in config.items() if not name.startswith("_") and not name.endswith("_version")
+        }
+        digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:12]
 
 
-def cache_latents(cache: RowCache, viewed: Sequence[Viewed], vae: AutoencoderKL, coordinator: Coordinator) -> None:
+def cache_latents(cache: RowCache, viewed: Sequence[Viewed], parts: Parts, coordinator: Coordinator) -> None:
     """Sees to it that `cache` holds the posterior of every view."""
     by_key = {v.key: v for v in viewed}
 
-    def compute(keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
-        vae.to(coordinator.accelerator.device)
+    def compute(keys: Sequence[str]) -> Iterator[tuple[str, CachedRow]]:
+        for model in parts.image_models:
+            model.to(coordinator.accelerator.device)
         for key in progress_bar(keys, "encoding images", len(keys)):
             # One by one: in a batch the latents would depend, in the last bit, on what else is missing.
             pixels = pixels_of(by_key[key])
-            mean, deviation = encode_pixels(vae, pixels[None], [by_key[key].image.name])
-            yield key, {"mean": mean[0], "deviation": deviation[0]}
+            posterior = parts.encode_images(pixels[None], [by_key[key].image.name])
+            yield key, {name: tensor[0] for name, tensor in posterior._asdict().items()}
 
     fill(cache, list(by_key), compute, coordinator)
 
@@ -138,23 +138,15 @@ def pixels_of(viewed: Viewed) -> Tensor:
     return pixels.flip(-1) if viewed.view.mirrored else pixels
 
 
-def cache_prompts(
-    cache: RowCache,
-    prompts: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    text_encoder: CLIPTextModel,
-    coordinator: Coordinator,
-) -> None:
-    """Sees to it that `cache` holds the states of every prompt."""
+def cache_prompts(cache: RowCache, prompts: Sequence[str], parts: Parts, coordinator: Coordinator) -> None:
+    """Sees to it that `cache` holds the condition of every prompt."""
     by_key = {prompt_key(prompt): prompt for prompt in prompts}
 
-    def compute(keys: Sequence[str]) -> Iterator[tuple[str, Row]]:
-        text_encoder.to(coordinator.accelerator.device)
+    def compute(keys: Sequence[str]) -> Iterator[tuple[str, CachedRow]]:
+        for model in parts.prompt_models:
+            model.to(coordinator.accelerator.device)
         for key in progress_bar(keys, "encoding captions", len(keys)):
-            yield (
-                key,
-                {"condition": encode_prompt(text_encoder, tokenize_prompt(tokenizer, [by_key[key]]))[0].float().cpu()},
-            )
+            yield key, {name: tensor[0] for name, tensor in parts.encode_prompts([by_key[key]]).items()}
 
     fill(cache, list(by_key), compute, coordinator)
 
@@ -162,7 +154,7 @@ def cache_prompts(
 def fill(
     cache: RowCache,
     keys: Sequence[str],
-    compute: Callable[[Sequence[str]], Iterable[tuple[str, Row]]],
+    compute: Callable[[Sequence[str]], Iterable[tuple[str, CachedRow]]],
     coordinator: Coordinator,
 ) -> None:
     """Computes the rows that are not there yet, each process its share; afterwards all of them can be read by all.
@@ -182,7 +174,9 @@ def fill(
         raise BadData(f"{len(lost)} rows of the cache cannot be read after they were written; start again")
 
 
-def in_rounds(rows: Iterable[tuple[str, Row]], rounds: int, coordinator: Coordinator) -> Iterator[tuple[str, Row]]:
+def in_rounds(
+    rows: Iterable[tuple[str, CachedRow]], rounds: int, coordinator: Coordinator
+) -> Iterator[tuple[str, CachedRow]]:
     """Passes rows on, one a round, which all processes begin together; none any more once one of them is told to stop."""
     rows = iter(rows)
     for _ in range(rounds):

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from service.diffusion.family import Parts
 from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage
-from service.diffusion.sd15.components import Components
-from service.diffusion.sd15.prompts import tokenize_prompt
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.training.encoded.encoding import (
@@ -24,25 +23,25 @@ from service.training.encoded.encoding import (
     viewed_training_images,
 )
 from service.training.encoded.row_cache import RowCache
-from service.training.encoded.samples import EncodedDataset, Rows, on_device
+from service.training.encoded.samples import EncodedDataset, Rows, on_device, stacked
 from service.training.processes.coordinator import Coordinator
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What the denoiser takes for a prompt, (1, L, D) states or (1, L) tokens, by the prompt."""
+    """What the denoiser takes for a prompt, as a batch of 1, by the prompt."""
 
     rows: Rows
 
-    def __getitem__(self, prompt: str) -> Tensor:
-        return self.rows[prompt_key(prompt)]["condition"][None]
+    def __getitem__(self, prompt: str) -> dict[str, Tensor]:
+        return {name: tensor[None] for name, tensor in self.rows[prompt_key(prompt)].items()}
 
 
 def encode_dataset(
     train: Sequence[CaptionedImage],
     validation: Sequence[CaptionedImage],
     also: Sequence[str],
-    parts: Components,
+    parts: Parts,
     store: ObjectStore,
     coordinator: Coordinator,
     settings: TrainSettings,
@@ -54,18 +53,21 @@ def encode_dataset(
     """
     views = list(viewed_training_images(train, settings))
     held_out = viewed_held_out(validation, settings.resolution)
-    latents = latent_cache(store, parts.vae, settings.work_dir)
-    cache_latents(latents, [view for of_image in views for view in of_image] + held_out, parts.vae, coordinator)
+    latents = latent_cache(store, parts, settings.work_dir)
+    cache_latents(latents, [view for of_image in views for view in of_image] + held_out, parts, coordinator)
 
     captions = [image.caption for image in train]
     prompts = [*captions, *(image.caption for image in validation), *also, ""]
     conditions: Rows
     if settings.text_encoder:
-        tokens = tokenize_prompt(parts.tokenizer, list(dict.fromkeys(prompts)))
-        conditions = {prompt_key(p): {"condition": t} for p, t in zip(dict.fromkeys(prompts), tokens, strict=True)}
+        tokens = parts.tokenize_prompts(list(dict.fromkeys(prompts)))
+        conditions = {
+            prompt_key(prompt): {name: tensor[number] for name, tensor in tokens.items()}
+            for number, prompt in enumerate(dict.fromkeys(prompts))
+        }
     else:
-        states = prompt_cache(store, parts.text_encoder, settings.work_dir)
-        cache_prompts(states, prompts, parts.tokenizer, parts.text_encoder, coordinator)
+        states = prompt_cache(store, parts, settings.work_dir)
+        cache_prompts(states, prompts, parts, coordinator)
         conditions = states
 
     latent_keys = [[view.key for view in of_image] for of_image in views]
@@ -83,7 +85,7 @@ def encode_dataset(
     )
     measured = HeldOut(
         torch.stack([latents[view.key]["mean"] for view in held_out]),
-        torch.stack([conditions[prompt_key(image.caption)]["condition"] for image in validation]),
+        stacked([conditions[prompt_key(image.caption)] for image in validation], torch.device("cpu")),
     )
     return samples, measured, Prompts({prompt_key(p): conditions[prompt_key(p)] for p in [*also, ""]})
 

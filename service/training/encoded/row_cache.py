@@ -24,7 +24,7 @@ ROWS_A_PART = 1024
 ROWS_A_BATCH = 64
 PART_NAME = "rows.arrow"
 
-Row = Mapping[str, Tensor]
+CachedRow = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Place:
 class RowCache:
     """The rows below one prefix of the store. Any number of runs and processes may read and add at the same time.
 
-    A row is some float32 tensors of one shape under a key that stands for all that they were computed from. Rows never
-    change; they come in parts, each an artifact of its own.
+    A row is some float32 tensors by name, each of a shape of its own, under a key that stands for all that they were
+    computed from. Rows never change; they come in parts, each an artifact of its own. `names` are those of the tensors.
     """
 
-    def __init__(self, store: ObjectStore, prefix: str, columns: Sequence[str], work_dir: Path) -> None:
+    def __init__(self, store: ObjectStore, prefix: str, names: Sequence[str], work_dir: Path) -> None:
         self._store = store
         self._prefix = prefix
-        self._columns = tuple(columns)
+        self._names = tuple(names)
         self._work_dir = work_dir
         self._parts: list[list[pa.RecordBatch]] = []
         self._mapped: set[str] = set()
@@ -62,12 +62,12 @@ class RowCache:
                 missing -= self._places.keys()
         return [key for key in wanted if key in missing]
 
-    def add(self, rows: Iterable[tuple[str, Row]]) -> None:
+    def add(self, rows: Iterable[tuple[str, CachedRow]]) -> None:
         """Publishes rows, part by part as they come. They are seen at the next `open`."""
         rows = iter(rows)
         while part := list(islice(rows, ROWS_A_PART)):
             with scratch_folder(self._work_dir) as folder:
-                write_rows(folder / PART_NAME, self._columns, part)
+                write_rows(folder / PART_NAME, self._names, part)
                 keys = {"keys": [key for key, _ in part]}
                 publish_version(self._store, folder, kind="cache", prefix=self._prefix, settings=keys)
 
@@ -75,9 +75,7 @@ class RowCache:
         """The tensors of a row, copied out of the mapped file."""
         place = self._places[key]
         batch = self._parts[place.part][place.batch]
-        shape = batch.column("shape")[place.row].values.to_numpy()
-        values = {name: batch.column(name)[place.row].values.to_numpy() for name in self._columns}
-        return {name: torch.from_numpy(value.reshape(shape).copy()) for name, value in values.items()}
+        return {name: tensor_of(batch, place.row, number, name) for number, name in enumerate(self._names)}
 
     def _map(self, path: str) -> None:
         try:
@@ -95,19 +93,29 @@ class RowCache:
         self._mapped.add(path)
 
 
-def write_rows(file: Path, columns: Sequence[str], rows: Sequence[tuple[str, Row]]) -> None:
-    """An Arrow stream, as `datasets.Dataset.from_file` reads it too."""
-    floats = pa.list_(pa.float32())
-    schema = pa.schema([("key", pa.string()), ("shape", pa.list_(pa.int32())), *((name, floats) for name in columns)])
+def write_rows(file: Path, names: Sequence[str], rows: Sequence[tuple[str, CachedRow]]) -> None:
+    """An Arrow stream, as `datasets.Dataset.from_file` reads it too: `key`, and `NAME` and `NAME.shape` of each tensor."""
+    kinds = {"": pa.list_(pa.float32()), ".shape": pa.list_(pa.int32())}
+    columns = [(name + end, kind) for name in names for end, kind in kinds.items()]
+    schema = pa.schema([("key", pa.string()), *columns])
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for start in range(0, len(rows), ROWS_A_BATCH):
             some = rows[start : start + ROWS_A_BATCH]
-            arrays = [
-                pa.array([key for key, _ in some], pa.string()),
-                pa.array([list(row[columns[0]].shape) for _, row in some], pa.list_(pa.int32())),
-                *(flat_lists([row[name] for _, row in some]) for name in columns),
-            ]
+            arrays = [pa.array([key for key, _ in some], pa.string())]
+            for name in names:
+                tensors = [row[name] for _, row in some]
+                arrays += [flat_lists(tensors), pa.array([list(t.shape) for t in tensors], kinds[".shape"])]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def tensor_of(batch: pa.RecordBatch, row: int, number: int, name: str) -> Tensor:
+    """The tensor `name` of a row, copied out of the mapped file; `number` is its place among the tensors of the row."""
+    shape = f"{name}.shape"
+    if shape not in batch.schema.names:
+        # Written before 0.2: `key`, one `shape` for all, and the tensors in the same order under whatever names.
+        shape, name = "shape", batch.schema.names[2 + number]
+    values, sides = (batch.column(column)[row].values.to_numpy() for column in (name, shape))
+    return torch.from_numpy(values.reshape(sides).copy())
 
 
 def flat_lists(tensors: Sequence[Tensor]) -> pa.ListArray:

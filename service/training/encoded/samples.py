@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from service.diffusion.family import Condition
 from service.training.randomness import Draw
 
 SHARE_OF_MEMORY = 4
@@ -26,8 +27,8 @@ class EncodedDataset:
 
     latents: rows with `mean` and `deviation`, (C, H, W) float32, scaled. latent_keys[i]: of image i, crop by crop, for
     each orientation; mirrored[o]: whether orientation o is. shapes[i]: (C, H, W) of the latents of image i, one in a bucket.
-    conditions: what the denoiser takes for a caption, rows with `condition`, (L, D) float32 states or (L,) int64 tokens;
-    condition_keys[i]: of image i, and at the end that of the empty prompt.
+    conditions: what the denoiser takes for a caption, tensors by the family's names; condition_keys[i]: of image i, and
+    at the end that of the empty prompt.
     """
 
     names: Sequence[str]
@@ -49,13 +50,18 @@ class EncodedDataset:
         deviation = torch.stack([row["deviation"] for row in rows]).to(device)
         return mean + deviation * torch.stack([draw.posterior_noise for draw in draws]).to(device)
 
-    def conditions(self, indices: Sequence[int], draws: Sequence[Draw], device: torch.device) -> Tensor:
-        """(B, L, D) float32 or (B, L) int64: of the captions, of the empty prompt where the caption is dropped."""
+    def conditions(self, indices: Sequence[int], draws: Sequence[Draw], device: torch.device) -> dict[str, Tensor]:
+        """A batch of conditions: of the captions, of the empty prompt where the caption is dropped."""
         keys = [self.condition_keys[-1 if d.drop_caption else i] for i, d in zip(indices, draws, strict=True)]
-        return torch.stack([self.conditions_of[key]["condition"] for key in keys]).to(device)
+        return stacked([self.conditions_of[key] for key in keys], device)
 
     def _latent_key(self, index: int, draw: Draw) -> str:
         return self.latent_keys[index][draw.crop * len(self.mirrored) + self.mirrored.index(draw.flip)]
+
+
+def stacked(conditions: Sequence[Condition], device: torch.device) -> dict[str, Tensor]:
+    """B conditions as one of a batch, on the device."""
+    return {name: torch.stack([condition[name] for condition in conditions]).to(device) for name in conditions[0]}
 
 
 def on_device(cache: Rows, keys: Sequence[str], device: torch.device, policy: str) -> Rows:

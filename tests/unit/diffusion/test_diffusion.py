@@ -11,11 +11,15 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from service import miniature
-from service.diffusion.lora import ADAPTER, add_lora, assert_alive, load_lora_state, lora_parameters, lora_state
+from service.diffusion.lora import ADAPTER, assert_alive, load_lora_state, lora_parameters, lora_state
 from service.diffusion.models import locate_model
 from service.diffusion.objective import denoising_loss
 from service.diffusion.sd15.components import load_components
+from service.diffusion.sd15.denoiser import UNetDenoiser
+from service.diffusion.sd15.lora import add_lora
 from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME, save_lora
+from service.diffusion.sd15.noise import DDPMNoise
+from service.diffusion.sd15.prompts import STATES
 from service.exits import BadConfiguration, BadData, MissingInput
 from service.settings.train import TrainSettings
 from tests.unit.diffusion.building import small_unet
@@ -33,7 +37,7 @@ def test_the_loss_is_the_mean_squared_error_to_what_the_model_predicts(predictio
     latents, noise, states = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.randn(3, 5, 12)
     timesteps = torch.tensor([1, 500, 999])
     with torch.no_grad():
-        loss = denoising_loss(unet, scheduler, latents, noise, timesteps, states)
+        loss = denoising_loss(UNetDenoiser(unet), DDPMNoise(scheduler), latents, noise, timesteps, {STATES: states})
         alpha = scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         predicted = unet(alpha.sqrt() * latents + (1 - alpha).sqrt() * noise, timesteps, states).sample
     target = noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
@@ -45,7 +49,14 @@ def test_a_prediction_type_that_cannot_be_trained_is_named() -> None:
     scheduler = DDPMScheduler(prediction_type="sample")
     sample = torch.zeros(1, 4, 8, 8)
     with pytest.raises(BadConfiguration, match="'sample'"):
-        denoising_loss(small_unet(), scheduler, sample, sample, torch.tensor([1]), torch.zeros(1, 5, 12))
+        denoising_loss(
+            UNetDenoiser(small_unet()),
+            DDPMNoise(scheduler),
+            sample,
+            sample,
+            torch.tensor([1]),
+            {STATES: torch.zeros(1, 5, 12)},
+        )
 
 
 def test_only_the_adapter_is_trained_and_it_starts_without_effect() -> None:
@@ -57,7 +68,7 @@ def test_only_the_adapter_is_trained_and_it_starts_without_effect() -> None:
 
 
 def test_the_gaussian_start_has_the_spread_of_one_over_rank() -> None:
-    state = lora_state(with_lora(rank=4, init="gaussian"))
+    state = lora_state(UNetDenoiser(with_lora(rank=4, init="gaussian")))
     values = torch.cat([tensor.flatten() for name, tensor in state.items() if "lora_A" in name])
     assert values.std().item() == pytest.approx(0.25, rel=0.1)
 
@@ -97,14 +108,14 @@ def test_an_unknown_target_module_is_named_with_those_that_exist() -> None:
 
 def test_an_adapter_that_never_learned_anything_is_not_alive() -> None:
     with pytest.raises(BadData, match="lora_B"):
-        assert_alive(lora_state(with_lora()))
+        assert_alive(lora_state(UNetDenoiser(with_lora())))
 
 
 def test_an_adapter_with_a_weight_that_is_not_finite_is_not_alive() -> None:
     unet = with_lora()
     lora_parameters(unet)[1].data.fill_(float("nan"))
     with pytest.raises(BadData, match="finite"):
-        assert_alive(lora_state(unet))
+        assert_alive(lora_state(UNetDenoiser(unet)))
 
 
 def trained(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -118,7 +129,7 @@ def test_the_saved_file_gives_the_output_of_the_trained_model_back_even_when_alp
     tmp_path: Path,
 ) -> None:
     unet = trained(with_lora(rank=4, lora_alpha=12))
-    file = save_lora(tmp_path, unet)
+    file = save_lora(tmp_path, UNetDenoiser(unet))
     again = small_unet()
     again.load_lora_adapter(str(tmp_path), weight_name=file.name, prefix="unet", local_files_only=True)
     inputs = (torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 5, 12))
@@ -134,7 +145,7 @@ def test_a_pipeline_that_loads_either_file_draws_as_the_trained_model_does_merge
     pipeline = StableDiffusionPipeline.from_pretrained(miniature.STABLE_DIFFUSION, local_files_only=True)
     unet = load_components(TrainSettings(model_base="miniature")).unet
     add_lora(unet, TrainSettings(rank=4, lora_alpha=alpha))
-    save_lora(tmp_path, trained(unet))
+    save_lora(tmp_path, UNetDenoiser(trained(unet)))
     inputs = (torch.randn(2, 4, 8, 8), torch.tensor([5, 700]), torch.randn(2, 77, unet.config["cross_attention_dim"]))
     with torch.no_grad():
         expected, base = unet(*inputs).sample, pipeline.unet(*inputs).sample
@@ -149,21 +160,21 @@ def test_a_pipeline_that_loads_either_file_draws_as_the_trained_model_does_merge
 
 
 def test_the_file_has_the_keys_that_other_programs_know(tmp_path: Path) -> None:
-    keys = load_file(save_lora(tmp_path, trained(with_lora()))).keys()
+    keys = load_file(save_lora(tmp_path, UNetDenoiser(trained(with_lora())))).keys()
     assert {key.split(".")[0] for key in keys} == {"unet"}
     assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.down.weight" in keys
     assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.up.weight" in keys
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    first = save_lora(tmp_path / "a", trained(with_lora())).read_bytes()
-    assert save_lora(tmp_path / "b", trained(with_lora())).read_bytes() == first
+    first = save_lora(tmp_path / "a", UNetDenoiser(trained(with_lora()))).read_bytes()
+    assert save_lora(tmp_path / "b", UNetDenoiser(trained(with_lora()))).read_bytes() == first
 
 
 def test_a_state_that_does_not_fit_is_refused() -> None:
-    state = lora_state(trained(with_lora(target_modules=["to_q"])))
+    state = lora_state(UNetDenoiser(trained(with_lora(target_modules=["to_q"]))))
     with pytest.raises(BadData, match="does not fit"):
-        load_lora_state(state, with_lora())
+        load_lora_state(state, UNetDenoiser(with_lora()))
 
 
 def test_a_model_name_that_can_be_nothing_is_refused_with_what_it_could_be() -> None:

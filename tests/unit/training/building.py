@@ -8,8 +8,10 @@ from diffusers import DDPMScheduler
 
 from service.artifacts.runs import Run
 from service.diffusion.held_out import HeldOut
-from service.diffusion.lora import add_lora
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.denoiser import UNetDenoiser
+from service.diffusion.sd15.lora import add_lora
+from service.diffusion.sd15.noise import DDPMNoise
+from service.diffusion.sd15.prompts import STATES
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.callbacks import Checkpoints
@@ -31,7 +33,7 @@ def encoded(count: int = 5) -> EncodedDataset:
 def plain_sample(data: EncodedDataset, index: int, d: Draw) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents and prompt states as the formulas have them."""
     row = data.latents_of[f"{index} mirrored" if d.flip else str(index)]
-    state = data.conditions_of[str(len(data) if d.drop_caption else index)]["condition"]
+    state = data.conditions_of[str(len(data) if d.drop_caption else index)][STATES]
     return row["mean"] + row["deviation"] * d.posterior_noise, state
 
 
@@ -67,8 +69,10 @@ def trainer_for(settings: TrainSettings, *, samples: EncodedDataset | None = Non
     unet = small_unet()
     torch.manual_seed(settings.seed)
     add_lora(unet, settings)
-    measured = HeldOut(torch.ones(held_out, *SHAPE), torch.zeros(held_out, 5, 12))
-    return Trainer(Accelerator(cpu=True), Denoiser(unet), DDPMScheduler(), samples or encoded(), measured, settings)
+    measured = HeldOut(torch.ones(held_out, *SHAPE), {STATES: torch.zeros(held_out, 5, 12)})
+    return Trainer(
+        Accelerator(cpu=True), UNetDenoiser(unet), DDPMNoise(DDPMScheduler()), samples or encoded(), measured, settings
+    )
 
 
 def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:

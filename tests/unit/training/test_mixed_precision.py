@@ -11,10 +11,9 @@ from diffusers import DDPMScheduler
 
 from service import miniature
 from service.diffusion.images import CaptionedImage
-from service.diffusion.lora import add_lora
 from service.diffusion.objective import denoising_loss
 from service.diffusion.sd15.components import load_components
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.noise import DDPMNoise
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.encoded.loading import encode_dataset
@@ -38,10 +37,8 @@ def trained(folder: Path, precision: str) -> Trainer:
     store = open_store(str(folder / "artifacts"))
     data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Coordinator(accelerator), settings)
     torch.manual_seed(0)
-    if precision == "bf16":
-        parts.unet.to(dtype=torch.bfloat16)
-    add_lora(parts.unet, settings)
-    trainer = Trainer(accelerator, Denoiser(parts.unet), parts.scheduler, data, held_out, settings)
+    denoiser = parts.trainable(settings, torch.bfloat16 if precision == "bf16" else torch.float32)
+    trainer = Trainer(accelerator, denoiser, parts.noise_scheduler, data, held_out, settings)
     trainer.fit([])
     return trainer
 
@@ -76,11 +73,10 @@ def test_lora_a_moves(both: tuple[Trainer, Trainer]) -> None:
     _, half = both
     parts = load_components(half.settings)
     torch.manual_seed(0)
-    add_lora(parts.unet, half.settings)
-    start = dict(parts.unet.named_parameters())
+    start = dict(parts.trainable(half.settings, torch.float32).named_parameters())
     moved = [
         (parameter.detach() != start[name].detach()).float().mean()
-        for name, parameter in half.unwrapped.unet.named_parameters()
+        for name, parameter in half.unwrapped.named_parameters()
         if "lora_A" in name
     ]
     assert torch.stack(moved).mean() > 0.99
@@ -91,14 +87,15 @@ def test_the_first_timesteps_add_their_noise(timestep: int) -> None:
     seen: list[torch.Tensor] = []
 
     class Noting(torch.nn.Module):
-        def forward(self, noisy: torch.Tensor, *_: object, **__: object) -> tuple[torch.Tensor]:
+        def forward(self, noisy: torch.Tensor, *_: object) -> torch.Tensor:
             seen.append(noisy)
-            return (noisy,)
+            return noisy
 
     scheduler = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     latents, noise = torch.randn(1, 4, 16, 16), torch.randn(1, 4, 16, 16)
+    timesteps = torch.tensor([timestep])
     with torch.autocast("cpu", torch.bfloat16):
-        denoising_loss(Noting(), scheduler, latents.bfloat16(), noise.bfloat16(), torch.tensor([timestep]), latents)
+        denoising_loss(Noting(), DDPMNoise(scheduler), latents.bfloat16(), noise.bfloat16(), timesteps, {})
     alpha = scheduler.alphas_cumprod[timestep]
     expected = (1 - alpha).sqrt() * noise.bfloat16().float()
     added = seen[0] - alpha.sqrt() * latents.bfloat16().float()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import service
+from service.diffusion.family import LoraFiles
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.training.model_card import write_card
@@ -15,6 +16,7 @@ def card(file: Path, samples: list[str], **settings: str) -> str:
     recipe = identity(TrainSettings.model_validate(settings), dataset="datasets/ours/1")
     write_card(
         file, name="ours-1", recipe=recipe, images=20, modules=128, steps=100, of_step=100, ratio=0.9, samples=samples,
+        files=LoraFiles("StableDiffusionPipeline", "pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors"),
         prompt='8-bit, a "cat"',
     )  # fmt: skip
     return file.read_text()

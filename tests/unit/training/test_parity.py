@@ -12,12 +12,15 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from service import miniature
+from service.diffusion.family import Condition
 from service.diffusion.framing import square
 from service.diffusion.held_out import HeldOut
 from service.diffusion.images import CaptionedImage, load_pixels
-from service.diffusion.lora import add_lora
 from service.diffusion.sd15.components import load_components
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.denoiser import UNetDenoiser
+from service.diffusion.sd15.lora import add_lora
+from service.diffusion.sd15.noise import DDPMNoise
+from service.diffusion.sd15.prompts import STATES
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
 from service.training.encoded.loading import encode_dataset
@@ -33,11 +36,11 @@ SAMPLES = miniature.SAMPLES
 TARGETS = ("to_k", "to_q", "to_v", "to_out.0")
 
 
-class InDouble(Denoiser):
+class InDouble(UNetDenoiser):
     """The trained miniature in float64: in float32 its rounding alone is about 1e-6 of a gradient, the limit of the test."""
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, condition: Tensor, return_dict: bool = False) -> tuple[Tensor]:
-        return super().forward(noisy.double(), timesteps, condition.double(), return_dict)
+    def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        return super().forward(noisy.double(), timesteps, {STATES: condition[STATES].double()})
 
 
 def settings_for(gamma: float | None, offset: float, folder: Path, batch: int) -> TrainSettings:
@@ -160,11 +163,19 @@ def prepared_small(kind: str, settings: TrainSettings) -> tuple[Trainer, list[nn
     """SD's architecture, small, with random weights and random data."""
     unet, scheduler, data = small_unet(), DDPMScheduler(prediction_type=kind), encoded()
     ours, start = with_moved_lora(unet, settings)
-    held_out = HeldOut(torch.ones(1, *SHAPE), torch.zeros(1, 5, 12))
-    trainer = Trainer(Accelerator(cpu=True), Denoiser(unet), scheduler, data, held_out, settings)
+    held_out = HeldOut(torch.ones(1, *SHAPE), {STATES: torch.zeros(1, 5, 12)})
+    trainer = Trainer(Accelerator(cpu=True), UNetDenoiser(unet), DDPMNoise(scheduler), data, held_out, settings)
 
     def sample(step: int, position: int, index: int) -> tuple[Tensor, Tensor, Draw]:
-        d = draw(settings.seed, step, position, SHAPE, 1000, settings.random_flip, settings.caption_dropout)
+        d = draw(
+            settings.seed,
+            step,
+            position,
+            shape=SHAPE,
+            timesteps=1000,
+            flip=settings.random_flip,
+            drop_caption=settings.caption_dropout,
+        )
         return *plain_sample(data, index, d), d
 
     return trainer, ours, Plain(small_unet(), start, scheduler, settings, sample, len(data))
@@ -173,16 +184,24 @@ def prepared_small(kind: str, settings: TrainSettings) -> tuple[Trainer, list[nn
 def prepared_miniature(kind: str, settings: TrainSettings) -> tuple[Trainer, list[nn.Parameter], Plain]:
     """The miniature: trained on cached latents and states; the plain one encodes image and caption in every step."""
     parts, frozen = load_components(settings), load_components(settings)
-    scheduler = DDPMScheduler.from_config(parts.scheduler.config, prediction_type=kind)
+    scheduler = DDPMScheduler.from_config(parts.noise_scheduler.config, prediction_type=kind)
     images = [CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(SAMPLES.glob("*.png"))[:3]]
     store = open_store(str(settings.work_dir / "artifacts"))
     accelerator = Accelerator(cpu=True)
     data, held_out, _ = encode_dataset(images, images[:1], [], parts, store, Coordinator(accelerator), settings)
     ours, start = with_moved_lora(parts.unet, settings)
-    trainer = Trainer(accelerator, InDouble(parts.unet.double()), scheduler, data, held_out, settings)
+    trainer = Trainer(accelerator, InDouble(parts.unet.double()), DDPMNoise(scheduler), data, held_out, settings)
 
     def sample(step: int, position: int, index: int) -> tuple[Tensor, Tensor, Draw]:
-        d = draw(settings.seed, step, position, data.shapes[0], 1000, settings.random_flip, settings.caption_dropout)
+        d = draw(
+            settings.seed,
+            step,
+            position,
+            shape=data.shapes[0],
+            timesteps=1000,
+            flip=settings.random_flip,
+            drop_caption=settings.caption_dropout,
+        )
         pixels = load_pixels(images[index], square(RESOLUTION))[None]
         with torch.no_grad():
             posterior = frozen.vae.encode(pixels.flip(-1) if d.flip else pixels).latent_dist

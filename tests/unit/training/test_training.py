@@ -14,7 +14,11 @@ from torch.nn import functional as F
 
 from service.artifacts.runs import Run
 from service.diffusion.held_out import TIMESTEPS, HeldOut, held_out_losses
-from service.diffusion.lora import add_lora, lora_parameters, lora_state
+from service.diffusion.lora import lora_parameters, lora_state
+from service.diffusion.sd15.denoiser import UNetDenoiser
+from service.diffusion.sd15.lora import add_lora
+from service.diffusion.sd15.noise import DDPMNoise
+from service.diffusion.sd15.prompts import STATES
 from service.exits import BadConfiguration, Diverged, Stopped
 from service.settings.identity import check_identity, identity
 from service.settings.train import TrainSettings
@@ -52,7 +56,7 @@ def test_training_equals_a_plain_loop() -> None:
             group["lr"] = settings.learning_rate * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / 6)).item())
         losses = []
         for position, index in enumerate(global_batch(settings.seed, step, 4, [range(5)])):
-            d = draw(settings.seed, step, position, SHAPE, 1000, 0.5, 0.3)
+            d = draw(settings.seed, step, position, shape=SHAPE, timesteps=1000, flip=0.5, drop_caption=0.3)
             latents, states = plain_sample(data, index, d)
             alpha = noise_schedule.alphas_cumprod[d.timestep]
             noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * d.noise
@@ -64,7 +68,7 @@ def test_training_equals_a_plain_loop() -> None:
         for parameter in parameters:
             parameter.grad *= min(1.0, (settings.max_grad_norm / (norm + 1e-6)).item())
         optimizer.step()
-    for name, tensor in lora_state(unet).items():
+    for name, tensor in lora_state(UNetDenoiser(unet)).items():
         torch.testing.assert_close(trained_state(trainer)[name], tensor, rtol=1e-4, atol=1e-6)
 
 
@@ -218,12 +222,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images() -> None:
 
 
 def test_the_held_out_loss_of_a_model_is_the_same_every_time_it_is_measured() -> None:
-    held_out = HeldOut(torch.randn(3, *SHAPE), torch.randn(3, 5, 12))
-    unet, scheduler, device = small_unet(), DDPMScheduler(), torch.device("cpu")
-    first = held_out_losses(unet, scheduler, held_out, device)
+    held_out = HeldOut(torch.randn(3, *SHAPE), {STATES: torch.randn(3, 5, 12)})
+    denoiser, scheduler, device = UNetDenoiser(small_unet()), DDPMNoise(DDPMScheduler()), torch.device("cpu")
+    first = held_out_losses(denoiser, scheduler, held_out, device)
     torch.manual_seed(99)
     assert first.shape == (3, len(TIMESTEPS))
-    assert torch.equal(first, held_out_losses(unet, scheduler, held_out, device))
+    assert torch.equal(first, held_out_losses(denoiser, scheduler, held_out, device))
 
 
 @given(st.lists(st.integers(0, 99_999_999), max_size=20))

@@ -9,11 +9,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from service import miniature
-from service.diffusion.lora import add_lora, assert_effect, lora_parameters, lora_state
+from service.diffusion.lora import assert_effect, lora_parameters, lora_state
 from service.diffusion.sd15.components import load_components
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.sd15.denoiser import UNetDenoiser
 from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME, save_lora
-from service.diffusion.sd15.prompts import tokenize_prompt
+from service.diffusion.sd15.prompts import STATES, TOKENS, tokenize_prompt
 from service.exits import BadData
 from service.settings.train import TrainSettings
 
@@ -30,12 +30,10 @@ VARIANTS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
-def trained(options: dict[str, object]) -> Denoiser:
+def trained(options: dict[str, object]) -> UNetDenoiser:
     settings = TrainSettings.model_validate({"model_base": "miniature", **options})
     parts = load_components(settings)
-    text_encoder = parts.text_encoder if settings.text_encoder else None
-    add_lora(parts.unet, settings, text_encoder)
-    denoiser = Denoiser(parts.unet, text_encoder).eval()
+    denoiser = parts.trainable(settings, torch.float32).eval()
     generator = torch.Generator().manual_seed(3)
     for parameter in lora_parameters(denoiser):
         # A magnitude (DoRA) is the length of a weight vector: it moves, and stays about as long.
@@ -46,15 +44,15 @@ def trained(options: dict[str, object]) -> Denoiser:
     return denoiser
 
 
-def prediction(denoiser: Denoiser, pipeline: StableDiffusionPipeline) -> tuple[torch.Tensor, torch.Tensor]:
+def prediction(denoiser: UNetDenoiser, pipeline: StableDiffusionPipeline) -> tuple[torch.Tensor, torch.Tensor]:
     """Of the trained model, and of the pipeline as it is now, for the same prompts."""
     torch.manual_seed(1)
     noisy, timesteps = torch.randn(2, 4, 16, 16), torch.tensor([5, 700])
     tokens = tokenize_prompt(pipeline.tokenizer, ["a cat", "8-bit illustration, a house"])
     with torch.no_grad():
         loaded = pipeline.unet(noisy, timesteps, pipeline.text_encoder(tokens)[0]).sample
-        condition = tokens if denoiser.text_encoder is not None else pipeline.text_encoder(tokens)[0]
-        return denoiser(noisy, timesteps, condition)[0], loaded
+        condition = {TOKENS: tokens, STATES: pipeline.text_encoder(tokens)[0]}
+        return denoiser(noisy, timesteps, condition), loaded
 
 
 def fresh_pipeline() -> StableDiffusionPipeline:
@@ -73,7 +71,7 @@ READ_BY_DIFFUSERS = [
 @pytest.mark.parametrize(("variant", "name"), READ_BY_DIFFUSERS)
 def test_either_file_gives_the_trained_model_back_merged_or_not(variant: str, name: str, tmp_path: Path) -> None:
     denoiser, pipeline = trained(VARIANTS[variant]), fresh_pipeline()
-    save_lora(tmp_path, denoiser.unet, denoiser.text_encoder)
+    save_lora(tmp_path, denoiser)
     _, base = prediction(denoiser, pipeline)
     pipeline.load_lora_weights(str(tmp_path), weight_name=name, local_files_only=True)
     expected, loaded = prediction(denoiser, pipeline)
@@ -103,7 +101,7 @@ def merge_as_comfyui_does(pipeline: StableDiffusionPipeline, file: Path) -> None
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_merged_by_kohyas_rules_the_file_gives_the_trained_model_back(variant: str, tmp_path: Path) -> None:
     denoiser, pipeline = trained(VARIANTS[variant]), fresh_pipeline()
-    save_lora(tmp_path, denoiser.unet, denoiser.text_encoder)
+    save_lora(tmp_path, denoiser)
     merge_as_comfyui_does(pipeline, tmp_path / KOHYA_NAME)
     expected, found = prediction(denoiser, pipeline)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
@@ -111,7 +109,7 @@ def test_merged_by_kohyas_rules_the_file_gives_the_trained_model_back(variant: s
 
 def test_kohyas_names_are_those_that_other_programs_look_for(tmp_path: Path) -> None:
     denoiser = trained(VARIANTS["everything"])
-    save_lora(tmp_path, denoiser.unet, denoiser.text_encoder)
+    save_lora(tmp_path, denoiser)
     with safe_open(tmp_path / KOHYA_NAME, "pt") as file:
         names = set(file.keys())
         assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in names
@@ -124,7 +122,7 @@ def test_kohyas_names_are_those_that_other_programs_look_for(tmp_path: Path) -> 
 def test_the_facts_of_the_training_are_in_the_header(tmp_path: Path) -> None:
     denoiser = trained({})
     for name in (WEIGHTS_NAME, KOHYA_NAME):
-        save_lora(tmp_path, denoiser.unet, facts={"modelspec.title": "ours", "ss_seed": "7"})
+        save_lora(tmp_path, denoiser, facts={"modelspec.title": "ours", "ss_seed": "7"})
         with safe_open(tmp_path / name, "pt") as file:
             assert file.metadata()["modelspec.title"] == "ours"
             assert file.metadata()["ss_seed"] == "7"
@@ -137,10 +135,10 @@ def test_targets_can_be_named_by_group() -> None:
 
 def test_a_lora_without_effect_is_found_by_what_the_model_predicts() -> None:
     parts = load_components(TrainSettings(model_base="miniature"))
-    add_lora(parts.unet, TrainSettings())
-    inputs = (torch.randn(1, 4, 16, 16), torch.tensor([500]), torch.randn(1, 77, 96))
+    denoiser = parts.trainable(TrainSettings(), torch.float32)
+    inputs = (torch.randn(1, 4, 16, 16), torch.tensor([500]), {STATES: torch.randn(1, 77, 96)})
     with pytest.raises(BadData, match="has no effect"):
-        assert_effect(parts.unet, inputs)
-    assert set(lora_state(parts.unet)) == {n for n in lora_state(parts.unet) if n.startswith("unet.")}
+        assert_effect(denoiser, *inputs)
+    assert set(lora_state(denoiser)) == {n for n in lora_state(denoiser) if n.startswith("unet.")}
     lora_parameters(parts.unet)[1].data.fill_(0.1)
-    assert_effect(parts.unet, inputs)
+    assert_effect(denoiser, *inputs)

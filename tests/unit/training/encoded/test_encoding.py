@@ -15,7 +15,7 @@ from PIL import Image
 
 from service.diffusion.images import CaptionedImage, load_pixels
 from service.diffusion.sd15.components import Components, load_components
-from service.diffusion.sd15.prompts import encode_prompt, tokenize_prompt
+from service.diffusion.sd15.prompts import STATES, encode_prompt, tokenize_prompt
 from service.exits import BadData
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
@@ -63,14 +63,17 @@ def encode(parts: Components, images: list[CaptionedImage], tmp_path: Path) -> E
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was put through a model, in order."""
     asked: list[str] = []
-    encode_pixels, encode_text = encoding.encode_pixels, encoding.encode_prompt
-    monkeypatch.setattr(encoding, "encode_pixels", lambda v, p, n: (asked.extend(n), encode_pixels(v, p, n))[1])
-    monkeypatch.setattr(encoding, "encode_prompt", lambda t, ids: (asked.append("text"), encode_text(t, ids))[1])
+    images, prompts = Components.encode_images, Components.encode_prompts
+    monkeypatch.setattr(Components, "encode_images", lambda s, p, n: (asked.extend(n), images(s, p, n))[1])
+    monkeypatch.setattr(Components, "encode_prompts", lambda s, p: (asked.extend("text" for _ in p), prompts(s, p))[1])
     return asked
 
 
 def draws(count: int, flip: float, crops: int = 1) -> list[object]:
-    return [draw(0, 5, position, (4, 16, 16), 1000, flip, 0.3, crops) for position in range(count)]
+    return [
+        draw(0, 5, position, shape=(4, 16, 16), timesteps=1000, flip=flip, drop_caption=0.3, crops=crops)
+        for position in range(count)
+    ]
 
 
 def test_cached_samples_are_those_of_the_models_themselves(
@@ -79,7 +82,7 @@ def test_cached_samples_are_those_of_the_models_themselves(
     samples, some = encode(), draws(6, 0.5)
     indices = list(range(6))
     latents = samples.latents(indices, some, torch.device("cpu"))
-    states = samples.conditions(indices, some, torch.device("cpu"))
+    states = samples.conditions(indices, some, torch.device("cpu"))[STATES]
     for index, d in enumerate(some):
         view = views_of((64, 64), "0" * 64, settings_for(Path()))[int(d.flip)]
         pixels = load_pixels(images[index], view.framing)
@@ -156,14 +159,15 @@ def test_on_the_device_or_in_the_file_the_samples_are_the_same(encode: Encode) -
     assert not isinstance(mapped.latents_of, dict)
     some, indices, device = draws(6, 0.5), list(range(6)), torch.device("cpu")
     assert torch.equal(resident.latents(indices, some, device), mapped.latents(indices, some, device))
-    assert torch.equal(resident.conditions(indices, some, device), mapped.conditions(indices, some, device))
+    conditions = resident.conditions(indices, some, device), mapped.conditions(indices, some, device)
+    assert torch.equal(conditions[0][STATES], conditions[1][STATES])
 
 
 def test_a_model_is_known_by_its_weights_and_not_by_its_name(parts: Components) -> None:
     again = load_components(TrainSettings(model_base="miniature"))
-    assert fingerprint(again.vae) == fingerprint(parts.vae)
+    assert fingerprint([again.vae]) == fingerprint([parts.vae])
     next(again.vae.parameters()).data[0] += 1e-6
-    assert fingerprint(again.vae) != fingerprint(parts.vae)
+    assert fingerprint([again.vae]) != fingerprint([parts.vae])
 
 
 def test_latents_that_are_not_finite_name_their_image(encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,4 +193,4 @@ def test_once_the_cache_is_filled_the_frozen_models_can_leave_the_memory(
     del own
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
-    assert kept[2]["a cat"].shape == (1, 77, unet.config["cross_attention_dim"])
+    assert kept[2]["a cat"][STATES].shape == (1, 77, unet.config["cross_attention_dim"])

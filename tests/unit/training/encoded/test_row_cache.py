@@ -12,16 +12,16 @@ from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.training.encoded.row_cache import ROWS_A_PART, RowCache
 
-COLUMNS = ("mean", "deviation")
+NAMES = ("mean", "deviation")
 
 
 def row(key: str, shape: tuple[int, ...] = (4, 2, 3)) -> tuple[str, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(int(key))
-    return key, {name: torch.randn(shape, generator=generator) for name in COLUMNS}
+    return key, {name: torch.randn(shape, generator=generator) for name in NAMES}
 
 
 def cache(store: ObjectStore, folder: Path) -> RowCache:
-    return RowCache(store, "cache/latents/abc", COLUMNS, folder)
+    return RowCache(store, "cache/latents/abc", NAMES, folder)
 
 
 def test_what_one_run_adds_another_reads_bit_for_bit_on_every_kind_of_store(store_uri: str, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_what_one_run_adds_another_reads_bit_for_bit_on_every_kind_of_store(stor
     for key, shape in (("4", (4, 2, 3)), ("3", (4, 3, 2))):
         expected = row(key, shape)[1]
         found = second[key]
-        assert all(torch.equal(found[name], expected[name]) for name in COLUMNS)
+        assert all(torch.equal(found[name], expected[name]) for name in NAMES)
 
 
 def test_only_the_rows_that_are_missing_are_asked_for(tmp_path: Path) -> None:
@@ -103,4 +103,4 @@ def test_the_file_is_one_that_the_datasets_library_opens(tmp_path: Path) -> None
     [file] = (tmp_path / "artifacts").rglob("rows.arrow")
     found = datasets.Dataset.from_file(str(file))
     assert found[0]["key"] == "7"
-    assert found[0]["shape"] == [4, 2, 3]
+    assert found[0]["mean.shape"] == [4, 2, 3]

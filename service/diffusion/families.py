@@ -1,0 +1,74 @@
+"""Which family a base model is of. A new family has its line here, and its folder beside this file.
+
+Nothing heavy is imported before a model is loaded: for the length of captions there is no need of torch.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from service.diffusion import sd15
+from service.diffusion.models import loading, locate_model
+from service.exits import BadConfiguration
+from service.settings.models import BaseModelSettings
+from service.storage.interface import NotFound
+from service.storage.opening import open_store
+
+if TYPE_CHECKING:
+    from service.diffusion.family import Family
+
+INDEX_NAME = "model_index.json"
+FamilyName = Literal["sd15"]
+PIPELINES: dict[FamilyName, tuple[str, ...]] = {"sd15": sd15.PIPELINES}
+"""The classes of diffusers that a model's index names, by family."""
+
+
+def family_of(settings: BaseModelSettings) -> "Family":
+    """The family of MODEL_BASE. Raises BadConfiguration for a model of a kind that there is no family for."""
+    match family_name(settings):
+        case "sd15":
+            from service.diffusion.sd15.family import StableDiffusion1
+
+            return StableDiffusion1()
+
+
+def token_counter(settings: BaseModelSettings) -> tuple[int, Callable[[str], int]]:
+    """How many tokens of a caption MODEL_BASE reads, and what counts those of a text."""
+    match family_name(settings):
+        case "sd15":
+            from service.diffusion.sd15.tokenizer import load_token_counter
+
+            return load_token_counter(settings)
+
+
+def family_name(settings: BaseModelSettings) -> FamilyName:
+    """By the model's own index; one without it is taken for a Stable Diffusion 1.x, and fails to load where it is none."""
+    text = read_index(settings)
+    found = json.loads(text).get("_class_name") if text else sd15.PIPELINES[0]
+    for name, pipelines in PIPELINES.items():
+        if found in pipelines:
+            return name
+    known = ", ".join(pipeline for pipelines in PIPELINES.values() for pipeline in pipelines)
+    raise BadConfiguration(f"MODEL_BASE={settings.model_base} is a {found}; a LoRA can be trained for {known}")
+
+
+def read_index(settings: BaseModelSettings) -> str | None:
+    """The text of MODEL_BASE's index, without fetching the model; None where there is none."""
+    if settings.model_base.startswith("s3://"):
+        try:
+            return open_store(settings.model_base).get(INDEX_NAME).decode()
+        except NotFound:
+            return None
+    files = locate_model(settings, "model_base")
+    file = Path(files.name) / INDEX_NAME
+    if "revision" in files.options:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        with loading(files):
+            try:
+                file = Path(hf_hub_download(files.name, INDEX_NAME, **files.options))
+            except EntryNotFoundError:
+                return None
+    return file.read_text() if file.exists() else None
