@@ -17,16 +17,9 @@ from service.artifacts.runs import Run
 from service.diffusion.families import family_of
 from service.diffusion.family import Denoiser, Parts
 from service.diffusion.images import read_split
-<<<<<<< HEAD
-from service.diffusion.lora import add_lora, assert_alive
-from service.diffusion.sd15.components import Components, load_components
-from service.diffusion.sd15.denoiser import Denoiser
+from service.diffusion.lora import assert_alive
 from service.logs import configure_logs
 from service.outcome import guarded
-=======
-from service.diffusion.lora import assert_alive
-from service.logs import configure_logs, guarded
->>>>>>> main
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from service.exits import BadConfiguration
-from service.settings.catalogue import all_settings
+from service.settings.catalogue import CHAIN, all_settings
 from service.settings.common import CommonSettings, variable_name
 from service.settings.data_prep import DataPrepSettings
 from service.settings.declaring import STAGES, UNKNOWN, decides, role_of
@@ -35,6 +35,8 @@ FIELDS = [(job, field) for job, settings in SETTINGS.items() for field in settin
 def values(job: str, field: str) -> st.SearchStrategy[str]:
     """Values of a setting, as somebody writes them into the environment; not all of them are accepted."""
     info = SETTINGS[job].model_fields[field]
+    if (job, field) == ("doctor", "jobs"):
+        return st.sampled_from(CHAIN)
     kinds = get_args(info.annotation) if get_origin(info.annotation) is not Literal else (info.annotation,)
     kind = next((k for k in kinds if k is not type(None)), info.annotation) if kinds else info.annotation
     if get_origin(kind) is Literal:
