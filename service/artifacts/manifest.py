@@ -1,11 +1,9 @@
 """The list that makes a folder an artifact: what is in it, what it was made of, and by which code."""
 
 import hashlib
-import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
+from service.artifacts.code import code_version, distribution_version
 from service.exits import BadData, MissingInput
 from service.storage.disk import disk_errors
 from service.storage.keys import TEMPORARY, is_safe
@@ -152,19 +151,6 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def code_version() -> str:
-    """The version of this service; `unknown` when it runs from a checkout that was never installed."""
-    return _version("sdlora") or "unknown"
-
-
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that shape a result, read from their metadata, because importing them takes seconds."""
-    return {name: version for name in LIBRARIES if (version := _version(name))}
-
-
-@cache
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return {name: version for name in LIBRARIES if (version := distribution_version(name))}
