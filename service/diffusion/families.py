@@ -28,9 +28,9 @@ def family_of(settings: BaseModelSettings) -> "Family":
     """The family of MODEL_BASE. Raises BadConfiguration for a model of a kind that there is no family for."""
     match family_name(settings):
         case "sd15":
-            from service.diffusion.sd15.family import StableDiffusion1
+            from service.diffusion.sd15.family import SD15Family
 
-            return StableDiffusion1()
+            return SD15Family()
 
 
 def token_counter(settings: BaseModelSettings) -> tuple[int, Callable[[str], int]]:
