@@ -273,6 +273,13 @@ class Evaluation(Place, template="runs/{run}/evaluation/{key}", swept=True):
     key: str
 
 
+class Measurements(Place, template="runs/{run}/measurements/{key}", swept=True):
+    """What models said of some images, before anything was concluded from it."""
+
+    run: str
+    key: str
+
+
 class Drawing(Place, template="runs/{run}/drawing/{key}", swept=True):
     """Pictures of a drawing that is under way, until they are published."""
 

@@ -17,12 +17,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from service.artifacts.kinds import evaluation as kind
-from service.artifacts.kinds.evaluation import PAGE_FILE, Evaluation, Finding
+from service.artifacts.kinds.evaluation import PAGE_FILE, Evaluation, Finding, write_json
 from service.templates import rendered
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 LARGEST_PNG = 4_000_000
+READABLE = 0.5
+"""Of its size, at which the labels of a grid can still be read: half of 24 pixels."""
 SMOOTHED_FROM = 40
 # Reads on a light and on a dark page; a picture cannot follow the page's colours.
 CHART_INK = "#808080"
@@ -52,7 +53,7 @@ def write_evaluation(
     grid: base above LoRA; losses, held_out: by training step, empty where they are not known.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kind.write(folder, evaluation)
+    write_json(evaluation, folder)
     (folder / PAGE_FILE).write_text(_page(evaluation, grid, losses, held_out), encoding="utf-8")
 
 
@@ -63,6 +64,8 @@ def _page(evaluation: Evaluation, grid: Image.Image, losses: Curve, held_out: Cu
         confidence=f"{evaluation.confidence:.3g}",
         rows=[_row(finding) for finding in evaluation.findings],
         grid=_picture(grid),
+        grid_size=grid.size,
+        readable_width=round(grid.width * READABLE),
         chart=_chart(losses, held_out),
         settings={name: _plain(value) for name, value in sorted(evaluation.settings.items())},
     )

@@ -55,7 +55,7 @@ def data_prep(settings: DataPrepSettings) -> str | None:
         return None
     try:
         records = [*preparation.shard_records(candidates, settings.shards), *settled]
-        return _finalize(records, source.parents, preparation=preparation, settings=settings, store=store)
+        return _finalize(records, source, preparation=preparation, settings=settings, store=store)
     except NotFound:
         # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
         if (path := preparation.published()) is not None:
@@ -98,7 +98,7 @@ def _prepare_shard(
 
 def _finalize(
     records: Sequence[Record],
-    parents: Sequence[str],
+    source: Source,
     *,
     preparation: Preparation,
     settings: DataPrepSettings,
@@ -107,7 +107,7 @@ def _finalize(
     """Drops duplicates across the shards, captions, splits, checks and publishes."""
     records = select(records, _criteria(settings))
     require_enough(records, settings)  # before the captioner takes its time
-    captions = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
+    captions, notes = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
     records = without_uncaptioned(records, captions)
     require_enough(records, settings)
     alike = look_alike_groups(records, settings.near_distance)
@@ -126,6 +126,7 @@ def _finalize(
             accepted=accepted_tiles(rows, preparation),
             rejected=rejected_tiles(records, preparation),
             held_out=len(validation),
+            notes=source.notes() + notes,
             settings=_shown(settings),
         )
         artifact = publish_version(
@@ -133,7 +134,7 @@ def _finalize(
             dataset,
             kind="dataset",
             prefix=layout.DatasetVersions(settings.name).path,
-            parents=parents,
+            parents=source.parents,
             settings=identity(settings),
             stop_check=stopping.check,
         )

@@ -6,11 +6,12 @@ from pathlib import Path
 import structlog
 
 from service import stopping
-from service.artifacts.kinds.evaluation import PAGE_FILE, read
+from service.artifacts.kinds.evaluation import PAGE_FILE, read_json
 from service.artifacts.publishing import fetch
+from service.diffusion.drawing.comparison import GRID
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import evaluate
-from service.jobs.infer import GRID_NAME, infer
+from service.jobs.infer import infer
 from service.jobs.train import train
 from service.settings.data_prep import DataPrepSettings
 from service.settings.demo import DEMO_VARIABLES, DemoSettings
@@ -37,12 +38,12 @@ def demo(settings: DemoSettings) -> str:
     evaluation = evaluate(EvaluateSettings(**given))
 
     store = open_store(settings.artifacts_uri)
-    found = read(fetch(store, evaluation, settings.work_dir))
+    found = read_json(fetch(store, evaluation, settings.work_dir))
     log.info(
         "demo finished",
         decision=found.decision,
         reason=found.reason,
-        picture=place(store.uri, images, GRID_NAME),
+        picture=place(store.uri, images, GRID),
         page=place(store.uri, evaluation, PAGE_FILE),
     )
     return evaluation

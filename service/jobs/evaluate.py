@@ -2,38 +2,27 @@
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import structlog
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from service import stopping
 from service.artifacts import layout
-from service.artifacts.keys import content_key
-from service.artifacts.kinds.evaluation import PAGE_FILE, Counts, Evaluation, read
-from service.artifacts.kinds.measurements import Measured, Measurements
-from service.artifacts.publishing import fetch, find_made, publish, read_manifest
+from service.artifacts.kinds import evaluation, measurements
+from service.artifacts.publishing import Artifact, fetch, read_manifest
+from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
-from service.diffusion.clip import clip_scores
-from service.diffusion.drawing.grid import comparison_grid
-from service.diffusion.drawing.kept_pictures import KeptPictures, clear
-from service.diffusion.drawing.requests import Drawing, by_prompt, requests_for
-from service.diffusion.drawing.sampling import draw_pictures
-from service.diffusion.families import family_of
-from service.diffusion.held_out import losses_of
-from service.diffusion.images import CaptionedImage, read_split
-from service.diffusion.models import locate_model
-from service.evaluation.features import StyleFeatures, style_features
-from service.evaluation.gate import decide, examine, measure
+from service.diffusion.drawing.comparison import BASE, GRID, LORA, Comparison, images_of
+from service.diffusion.drawing.files import read_picture, read_pictures
+from service.diffusion.drawing.requests import Drawing
+from service.diffusion.images import read_split
+from service.evaluation.gate import CRITERIA, decide, examine, measure
+from service.evaluation.judges import LoadedJudges
 from service.evaluation.report import write_evaluation
 from service.evaluation.sample import Sample, Sides
 from service.exits import Rejected
 from service.settings.evaluate import EvaluateSettings
-from service.settings.identity import for_key, identity, same
+from service.settings.identity import identity
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 
@@ -41,108 +30,104 @@ log = structlog.get_logger(__name__)
 
 
 def evaluate(settings: EvaluateSettings) -> str:
-    """Measures, decides and publishes the evaluation. Returns its path below ARTIFACTS_URI.
+    """Draws, measures, decides and publishes the evaluation. Returns its path below ARTIFACTS_URI.
 
-    Raises Rejected, after publishing, when EVALUATE_FAIL_UNLESS_PROMOTED is set and the decision is another.
+    Each of the three is done only where its result is not there yet: another threshold decides anew what was measured,
+    another MODEL_CLIP measures anew what was drawn. Raises Rejected, after publishing, when EVALUATE_FAIL_UNLESS_PROMOTED
+    is set and the decision is another.
     """
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora_path = settings.lora or run.lora_path
-    lora = read_manifest(run.store, lora_path)
-    recipe = identity(settings, lora=lora_path, lora_version=lora.version)
-    key = content_key(for_key(EvaluateSettings, recipe))
-    path, under_way = layout.Evaluation(run.run_id, key).path, layout.Drawing(run.run_id, key).path
-    made = find_made(run.store, path, lambda stored: same(EvaluateSettings, stored, recipe))
-    if made is None:
-        measure_and_publish(run, settings, lora_path, path, under_way, recipe)
-    path = made or path
-    clear(run.store, under_way)
-    found = read(fetch(run.store, path, settings.work_dir))
-    log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=f"{path}/{PAGE_FILE}")
+    lora = Artifact(path := settings.lora or run.lora_path, read_manifest(run.store, path))
+    path = decided(run, settings, lora)
+    found = evaluation.read_json(fetch(run.store, path, settings.work_dir))
+    page = f"{path}/{evaluation.PAGE_FILE}"
+    log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=page)
     if settings.fail_unless_promoted and found.decision != "promote":
         raise Rejected(found.reason)
     return path
 
 
-def measure_and_publish(
-    run: Run, settings: EvaluateSettings, lora_path: str, path: str, under_way: str, recipe: dict[str, object]
-) -> None:
-    """Publishes the evaluation at `path`; `under_way` is where its pictures are kept until then."""
-    lora = read_manifest(run.store, lora_path)
-    dataset_path = lora.parents[0]
-    dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
-    lora_folder = fetch(run.store, lora_path, settings.work_dir)
-    style = str(read_manifest(run.store, dataset_path).settings.get("style", ""))
-
-    held_out_images = read_split(dataset, "validation")
-    prompts = list(dict.fromkeys(image.caption for image in held_out_images))[: settings.max_prompts]
-    requests = requests_for(prompts, settings.variations, settings.seed)
-    drawing = Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size)
-
-    pipeline = family_of(settings).open_pipeline(settings)
-    base_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
-    base_kept, lora_kept = (KeptPictures(run.store, f"{under_way}/{model}") for model in ("base", "lora"))
-    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", base_kept)
-    pipeline.put_on_lora(lora_folder)
-    lora_losses = losses_of(pipeline, held_out_images, lora.settings["resolution"])
-    styled = draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", lora_kept)
-
-    sample = Sample(
-        prompts=[request.prompt for request in requests],
-        pictures=Sides(base, styled),
-        held_out=held_out_images,
-        training=read_split(dataset, "train"),
-        style=style,
-        judges=LoadedJudges(settings, pipeline.device, Sides(base_losses, lora_losses)),
-    )
-    measured = Measured(
-        images=path,
-        prompts=list(sample.prompts),
-        variations=settings.variations,
-        held_out=[image.name for image in held_out_images],
-    )
-    measurements = Measurements(measured, measure(sample))
-    findings = examine(measurements, settings)
+def decided(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
+    """The path of the evaluation: from what was measured, without a model."""
+    recipe = identity(settings, lora=lora.path, lora_version=lora.manifest.version)
+    result = result_of(run, layout.Evaluation, settings, recipe)
+    if result.made:
+        return result.path
+    measured_at = measured(run, settings, lora)
+    found = measurements.read_arrays(fetch(run.store, measured_at, settings.work_dir))
+    findings = examine(found, settings)
     decision = decide(findings)
-    evaluation = Evaluation(
+    prompts = list(dict.fromkeys(found.of.prompts))
+    counts = evaluation.Counts(len(prompts), found.of.variations, len(found.of.held_out))
+    content = evaluation.Evaluation(
         decision=decision.outcome,
         reason=decision.reason,
         findings=findings,
         confidence=settings.confidence,
-        counts=Counts(len(prompts), settings.variations, len(held_out_images)),
+        counts=counts,
         prompts=prompts,
-        lora=lora_path,
-        dataset=dataset_path,
-        measurements=None,
-        settings=dict(recipe),
+        lora=lora.path,
+        dataset=lora.manifest.parents[0],
+        measurements=measured_at,
+        settings=recipe,
+    )
+    grid = read_picture(fetch(run.store, found.of.images, settings.work_dir, stopping.check) / GRID)
+    curves = read_curves(fetch(run.store, lora.path, settings.work_dir))
+    with scratch_folder(settings.work_dir) as folder:
+        write_evaluation(folder, content, grid, *curves)
+        parents = [lora.path, lora.manifest.parents[0], measured_at]
+        evaluation.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
+    return result.path
+
+
+def measured(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
+    """The path of the measurements: what models say of the images, for all criteria."""
+    criteria = [criterion.name for criterion in CRITERIA]
+    recipe = identity(settings, "measuring", lora=lora.path, lora_version=lora.manifest.version, criteria=criteria)
+    result = result_of(run, layout.Measurements, settings, recipe)
+    if result.made:
+        return result.path
+    dataset = fetch(run.store, lora.manifest.parents[0], settings.work_dir, stopping.check)
+    held_out = read_split(dataset, "validation")
+    comparison = comparison_of(settings, lora, [image.caption for image in held_out])
+    images_path = images_of(run, settings, comparison)
+
+    pictures = fetch(run.store, images_path, settings.work_dir, stopping.check)
+    sample = Sample(
+        prompts=[request.prompt for request in comparison.requests],
+        pictures=Sides(read_pictures(pictures / BASE), read_pictures(pictures / LORA)),
+        held_out=held_out,
+        training=read_split(dataset, "train"),
+        style=str(read_manifest(run.store, lora.manifest.parents[0]).settings.get("style", "")),
+        judges=LoadedJudges(
+            settings, fetch(run.store, lora.path, settings.work_dir), lora.manifest.settings["resolution"]
+        ),
+    )
+    content = measurements.Measured(
+        images=images_path,
+        prompts=list(sample.prompts),
+        variations=settings.variations,
+        held_out=[image.name for image in held_out],
     )
     with scratch_folder(settings.work_dir) as folder:
-        rows = settings.variations
-        grid = comparison_grid(prompts, by_prompt(base, rows), by_prompt(styled, rows))
-        loss, held_out_loss = read_curves(lora_folder)
-        write_evaluation(folder, evaluation, grid, loss, held_out_loss)
-        publish(run.store, folder, kind="evaluation", path=path, parents=[lora_path, dataset_path], settings=recipe)
+        measurements.write_arrays(measurements.Measurements(content, measure(sample)), folder)
+        parents = [lora.path, lora.manifest.parents[0], images_path]
+        measurements.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
+    log.info("measured", measurements=result.path, criteria=criteria)
+    return result.path
 
 
-class LoadedJudges:
-    """The models that the settings name, on the device."""
-
-    def __init__(self, settings: EvaluateSettings, device: torch.device, losses: Sides[list[float]]) -> None:
-        self._settings = settings
-        self._device = device
-        self._losses = losses
-
-    @cached_property
-    def _network(self) -> StyleFeatures:
-        return StyleFeatures().to(self._device)
-
-    def style_features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        return style_features(images, self._network)
-
-    def clip_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        return clip_scores(images, prompts, locate_model(self._settings, "model_clip"), self._device)
-
-    def held_out_losses(self, _: Sequence[CaptionedImage]) -> Sides[list[float]]:
-        return self._losses
+def comparison_of(settings: EvaluateSettings, lora: Artifact, captions: Sequence[str]) -> Comparison:
+    """What is drawn: the captions of held-out images, each once."""
+    return Comparison(
+        prompts=list(dict.fromkeys(captions))[: settings.max_prompts],
+        variations=settings.variations,
+        seed=settings.seed,
+        drawing=Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size),
+        lora=lora.path,
+        lora_scale=1.0,
+        recipe=identity(settings, "drawing", lora=lora.path, lora_version=lora.manifest.version),
+    )
 
 
 def read_curves(lora_folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:

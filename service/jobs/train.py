@@ -41,7 +41,7 @@ from service.training.processes.peers import reporting_lost_peers
 from service.training.processes.watchdog import Watchdog
 from service.training.result import Result, is_complete
 from service.training.status import StatusReporter
-from service.training.trackers import publish_tracked, start_tracking
+from service.training.trackers import end_tracking, start_tracking
 from service.training.trainer import Trainer
 from service.training.uploads import Uploads
 
@@ -61,7 +61,7 @@ def train(settings: TrainSettings) -> str:
         run_workers(worker_main, settings, workers)
     else:
         with reporting_lost_peers():
-            train_in_this_process(run, dataset_path, recipe, settings)
+            _train_in_this_process(run, dataset_path, recipe, settings)
     return run.lora_path
 
 
@@ -75,9 +75,9 @@ def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     exit_with(guarded(lambda: train(settings)))
 
 
-def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
+def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
     """The part of this process, which is all of it when there is one."""
-    accelerator = new_accelerator(settings)
+    accelerator = _new_accelerator(settings)
     with ExitStack() as running:
         watchdog = running.enter_context(Watchdog(settings.stall_seconds))
         coordinator = Coordinator(accelerator, settings.peer_timeout, watchdog.heartbeat)
@@ -98,7 +98,7 @@ def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], s
             parts = family_of(settings).load(settings)
         status.enter("encoding")
         samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, coordinator, settings)
-        denoiser, noise_scheduler = with_lora(parts, accelerator, settings), parts.noise_scheduler
+        denoiser, noise_scheduler = _with_lora(parts, accelerator, settings), parts.noise_scheduler
         del parts  # the frozen encoders have said all they have to say
 
         trainer = Trainer(accelerator, denoiser, noise_scheduler, samples, held_out, settings)
@@ -124,20 +124,17 @@ def train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], s
         result = Result(run, recipe, dataset_path, images, trainer, trainer.install_result())
         assert_alive(trainer.lora())
         coordinator.run_on_main(lambda stop_check: result.publish(folder / "lora", pictures, stop_check))
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    if accelerator.is_main_process:
-        publish_tracked(run, settings)
+    end_tracking(accelerator, run, settings)
 
 
-def with_lora(parts: Parts, accelerator: Accelerator, settings: TrainSettings) -> Denoiser:
+def _with_lora(parts: Parts, accelerator: Accelerator, settings: TrainSettings) -> Denoiser:
     """What is trained: the frozen denoiser in its precision, and the LoRA at its start."""
     # The start of the LoRA is random too: from the seed alone, whatever ran before in this process.
     torch.manual_seed(settings.seed)
-    return parts.trainable(settings, precision(accelerator))
+    return parts.trainable(settings, _precision(accelerator))
 
 
-def new_accelerator(settings: TrainSettings) -> Accelerator:
+def _new_accelerator(settings: TrainSettings) -> Accelerator:
     on_gpu = torch.cuda.is_available()
     chosen = settings.mixed_precision
     if chosen == "auto":
@@ -154,6 +151,6 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
     )
 
 
-def precision(accelerator: Accelerator) -> torch.dtype:
+def _precision(accelerator: Accelerator) -> torch.dtype:
     """Precision of the frozen denoiser."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)

@@ -26,8 +26,8 @@ class Attempt(BaseModel):
     started: datetime
 
 
-def attempt_id(environment: Mapping[str, str]) -> str:
-    """The pod's, if it was told it, else a new one."""
+def _attempt_id(environment: Mapping[str, str]) -> str:
+    """The pod's, where ATTEMPT_ID names it, else a new one."""
     return environment.get("ATTEMPT_ID") or uuid.uuid4().hex[:12]
 
 
@@ -40,7 +40,7 @@ def begin_attempt(run: Run, step: int, allowed: int) -> Attempt:
             f"after it; see their logs for what stopped them, give them more time, or lower TRAIN_CHECKPOINT_EVERY; then "
             f"delete {layout.AttemptNotes(run.run_id).path} in {run.store.uri} and start again"
         )
-    attempt = Attempt(attempt=attempt_id(os.environ), step=step, started=datetime.now(UTC))
+    attempt = Attempt(attempt=_attempt_id(os.environ), step=step, started=datetime.now(UTC))
     # The time too: whoever sets ATTEMPT_ID to the same for all would else erase what came before.
     name = f"{attempt.started:%Y%m%dT%H%M%S%f}-{attempt.attempt}"
     run.note(layout.AttemptNote(run.run_id, name), attempt.model_dump(mode="json"))

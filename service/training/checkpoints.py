@@ -71,7 +71,7 @@ def newest_on_all(run: Run, settings: Mapping[str, Any], work_dir: Path, acceler
     broadcast_object_list(chosen)
     if accelerator.is_main_process or not chosen[0]:
         return found
-    return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), step_of(chosen[0]))
+    return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), _step_of(chosen[0]))
 
 
 def newest_checkpoint(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint | None:
@@ -94,7 +94,7 @@ def newest_checkpoint(run: Run, settings: Mapping[str, Any], work_dir: Path) -> 
         except NotFound:
             continue  # deleted since the listing
         check_identity(TrainSettings, manifest.settings, settings, path)
-        return Checkpoint(path, folder, step_of(path))
+        return Checkpoint(path, folder, _step_of(path))
     if damaged:
         raise BadData(f"none of the {len(damaged)} checkpoints of {checkpoints} is intact; see the warnings")
     return None
@@ -106,7 +106,7 @@ def newest_first(paths: Sequence[str]) -> list[str]:
     return sorted(steps, key=lambda path: (-steps[path], path))
 
 
-def step_of(path: str) -> int:
+def _step_of(path: str) -> int:
     place = layout.Checkpoint.parse(path)
     assert place is not None, path
     return place.step

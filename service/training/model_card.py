@@ -1,4 +1,4 @@
-"""The page that tells a stranger what a LoRA is, and how to use it."""
+"""The model card: what a LoRA is, and how a stranger uses it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

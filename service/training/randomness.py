@@ -71,6 +71,7 @@ def draw(
     seed: int,
     step: int,
     position: int,
+    *,
     shape: tuple[int, ...],
     timesteps: int,
     flip: float,
@@ -80,7 +81,7 @@ def draw(
     """The random part of the sample at `position` of the global batch; `shape` is (C, H, W) of its latents."""
     sequence = np.random.SeedSequence((SAMPLE, seed, step, position))
     rng = np.random.default_rng(sequence)
-    generator = torch_generator(sequence)
+    generator = _torch_generator(sequence)
     posterior_noise, noise = torch.randn((2, *shape), generator=generator)
     return Draw(
         flip=bool(rng.random() < flip),
@@ -93,7 +94,7 @@ def draw(
     )
 
 
-def torch_generator(sequence: np.random.SeedSequence) -> torch.Generator:
+def _torch_generator(sequence: np.random.SeedSequence) -> torch.Generator:
     """A CPU generator: the numbers are the same on every device."""
     seed = int(sequence.generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator().manual_seed(seed)

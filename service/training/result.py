@@ -51,7 +51,7 @@ class Result:
     """Of the weights that are in the model now, which are those to be published."""
 
     @property
-    def ratio(self) -> float:
+    def _ratio(self) -> float:
         """Its held-out loss as a multiple of the base model's."""
         return ratio_of(self.measurement, self.trainer.progress.measurements[0])
 
@@ -61,7 +61,7 @@ class Result:
         with trainer.accelerator.autocast():
             noisy, condition = trainer.held_out.repeated(0, 1, trainer.accelerator.device)
             assert_effect(trainer.unwrapped, noisy, torch.tensor([500], device=noisy.device), condition)
-        self.write(folder, pictures, stop_check)
+        self._write(folder, pictures, stop_check)
         try:
             artifact = publish(
                 run.store, folder, kind="lora", path=run.lora_path, parents=[self.dataset_path], settings=self.recipe
@@ -76,12 +76,12 @@ class Result:
             "lora": artifact.path,
             "steps": trainer.progress.step,
             "of_step": self.measurement.step,
-            "held_out_ratio": round(self.ratio, 4),
+            "held_out_ratio": round(self._ratio, 4),
         }
         run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
         log.info("LoRA published", **facts)
 
-    def write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
+    def _write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
         """The folder that is published: weights in two forms, model card, curves, pictures."""
         folder.mkdir()
         trainer, progress = self.trainer, self.trainer.progress
@@ -100,7 +100,7 @@ class Result:
             modules=sum("lora_A" in name for name in trainer.lora()),
             steps=progress.step,
             of_step=self.measurement.step,
-            ratio=self.ratio,
+            ratio=self._ratio,
             samples=pictures.shown,
             prompt=self.images[0].caption,
             files=files,

@@ -23,9 +23,11 @@ def start_tracking(accelerator: Accelerator, settings: TrainSettings) -> None:
     accelerator.init_trackers("sdlora", config=facts)
 
 
-def publish_tracked(run: Run, settings: TrainSettings) -> None:
-    """Keeps what TensorBoard wrote into the scratch folder, which may be lost at any time, beside the run."""
+def end_tracking(accelerator: Accelerator, run: Run, settings: TrainSettings) -> None:
+    """Closes the tracker once all processes are done; what TensorBoard wrote into the scratch folder is kept beside the run."""
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
     folder = settings.work_dir / "trackers" / settings.run_id
-    if settings.tracker == "tensorboard" and folder.is_dir():
+    if accelerator.is_main_process and settings.tracker == "tensorboard" and folder.is_dir():
         path = layout.Tensorboard(run.run_id, uuid.uuid4().hex[:12]).path
         publish(run.store, folder, kind="tensorboard", path=path)

@@ -61,7 +61,7 @@ class Trainer:
         held_out: HeldOut,
         settings: TrainSettings,
     ) -> None:
-        check_batch_size(settings, accelerator.num_processes)
+        _check_batch_size(settings, accelerator.num_processes)
         self.accelerator = accelerator
         self.unwrapped = denoiser
         self.noise_scheduler = noise_scheduler
@@ -240,7 +240,7 @@ class Trainer:
         models.clear()
 
 
-def check_batch_size(settings: TrainSettings, processes: int) -> None:
+def _check_batch_size(settings: TrainSettings, processes: int) -> None:
     """Raises BadConfiguration unless every process gets the same number of samples for each part of a step."""
     if settings.batch_size % (processes * settings.gradient_accumulation_steps):
         raise BadConfiguration(

@@ -21,7 +21,7 @@ LOOK_EVERY = 0.2
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class _Snapshot:
     """A folder that is complete and nobody's but ours, and the step that it is of."""
 
     folder: Path
@@ -41,8 +41,8 @@ class Uploads:
         self._commit = commit
         self._patience = patience
         self._changed = threading.Condition()
-        self._waiting: Snapshot | None = None
-        self._failed: Snapshot | None = None
+        self._waiting: _Snapshot | None = None
+        self._failed: _Snapshot | None = None
         self._busy = False
         self._closed = False
         self._failures = 0
@@ -56,7 +56,7 @@ class Uploads:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         """What was saved is stored, however the block ended; only who presses Ctrl-C twice does not want to wait."""
         if kind is None or issubclass(kind, Exception):
-            self._wait(lambda: None)
+            self.wait(lambda: None)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -66,7 +66,7 @@ class Uploads:
         with self._changed:
             for superseded in filter(None, (self._waiting, self._failed)):
                 shutil.rmtree(superseded.folder, ignore_errors=True)
-            self._waiting, self._failed = Snapshot(folder, step), None
+            self._waiting, self._failed = _Snapshot(folder, step), None
             self._changed.notify_all()
 
     def check(self) -> None:
@@ -77,16 +77,17 @@ class Uploads:
 
     def finish(self, meanwhile: Callable[[], None]) -> None:
         """Waits until the newest snapshot is committed, calling `meanwhile` often; raises why it cannot be."""
-        self._wait(meanwhile)
+        self.wait(meanwhile)
         with self._changed:
             if self._failed is not None:
                 self._waiting, self._failed = self._failed, None
                 self._patience = self._failures + 1  # this time it must succeed
                 self._changed.notify_all()
-        self._wait(meanwhile)
+        self.wait(meanwhile)
         self.check()
 
-    def _wait(self, meanwhile: Callable[[], None]) -> None:
+    def wait(self, meanwhile: Callable[[], None]) -> None:
+        """Waits until nothing is under way, calling `meanwhile` often."""
         while True:
             meanwhile()
             with self._changed:
@@ -108,16 +109,16 @@ class Uploads:
                 self._judge(snapshot, failure)
                 self._changed.notify_all()
 
-    def _try(self, snapshot: Snapshot) -> Exception | None:
+    def _try(self, snapshot: _Snapshot) -> Exception | None:
         try:
             with disk_errors(snapshot.folder, "WORK_DIR"):
-                sync_files(snapshot.folder)
+                _sync_files(snapshot.folder)
             self._commit(snapshot.folder, snapshot.step)
         except Exception as error:  # noqa: BLE001 - it is raised where the training asks for it
             return error
         return None
 
-    def _judge(self, snapshot: Snapshot, failure: Exception | None) -> None:
+    def _judge(self, snapshot: _Snapshot, failure: Exception | None) -> None:
         if failure is None:
             self._failures = 0
         else:
@@ -138,7 +139,7 @@ class Uploads:
         shutil.rmtree(snapshot.folder, ignore_errors=True)
 
 
-def sync_files(folder: Path) -> None:
+def _sync_files(folder: Path) -> None:
     """Makes all that is in a folder survive a crash of the machine."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():

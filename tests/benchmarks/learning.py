@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-from service.artifacts.kinds.evaluation import read
+from service.artifacts.kinds.evaluation import read_json
 from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
 from service.jobs.data_prep import data_prep
@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
                     steps=20, guidance=4, variations=2, max_prompts=24, batch_size=24, seed=1000 + seed, **run
                 )
             )
-            result = read(fetch(store, path, folder / "work"))
+            result = read_json(fetch(store, path, folder / "work"))
             named = {"held-out loss": "held_out", "style distance": "style", "CLIPScore": "adherence"}
             rows.append({name: result.finding(key).lora for name, key in named.items()})
             if profile == "report":

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from service.artifacts.kinds.evaluation import Evaluation, read
+from service.artifacts.kinds.evaluation import Evaluation, read_json
 from service.artifacts.publishing import fetch, publish, publish_version, read_manifest
 from service.artifacts.runs import Run
 from service.exits import ExitCode
@@ -45,7 +45,7 @@ def store(demo: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
 
 def decision_on(store: ObjectStore, run_id: str, **fewer: int) -> Evaluation:
     path = evaluate(EvaluateSettings(run_id=run_id, **fewer))
-    return read(fetch(store, path, Path("unused")))
+    return read_json(fetch(store, path, Path("unused")))
 
 
 def test_the_trained_lora_is_promoted(store: ObjectStore) -> None:

@@ -58,6 +58,6 @@ def test_a_worker_with_a_reason_is_reported_and_the_other_one_ended() -> None:
 
 
 def test_a_stop_is_passed_on_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "_told_otherwise", lambda: True)
-    monkeypatch.setattr(stopping, "_told_at", None)
+    monkeypatch.setattr(stopping, "_other_source", lambda: True)
+    monkeypatch.setattr(stopping, "_requested_at", None)
     assert launch("stop", 1)[0] == ExitCode.STOPPED

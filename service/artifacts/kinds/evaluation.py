@@ -7,6 +7,7 @@ it is read as version 2, with findings that have neither outcome nor clause.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.artifacts.publishing import Artifact, publish
 from service.exits import BadData
+from service.storage.interface import ObjectStore
 
 KIND = "evaluation"
 JSON_FILE = "evaluation.json"
@@ -99,13 +102,20 @@ class Evaluation(BaseModel):
         return {finding.name: finding for finding in self.findings}[name]
 
 
-def write(folder: Path, evaluation: Evaluation) -> None:
+def write(
+    store: ObjectStore, folder: Path, *, path: str, parents: Sequence[str], recipe: Mapping[str, Any]
+) -> Artifact:
+    """Publishes the evaluation in `folder`. parents: the LoRA, the data set, and the measurements."""
+    return publish(store, folder, kind=KIND, path=path, parents=parents, settings=recipe)
+
+
+def write_json(evaluation: Evaluation, folder: Path) -> None:
     """Writes evaluation.json into `folder`; the same evaluation gives the same bytes."""
     text = evaluation.model_dump_json(indent=2) + "\n"
     (folder / JSON_FILE).write_text(text, encoding="utf-8")
 
 
-def read(folder: Path) -> Evaluation:
+def read_json(folder: Path) -> Evaluation:
     """The evaluation of a fetched folder, of any version so far; raises BadData for one that is none, or is newer."""
     try:
         content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))

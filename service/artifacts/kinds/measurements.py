@@ -5,7 +5,7 @@ dimension counts pictures or held-out images in the order of measurements.json. 
 threshold or confidence, without a model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from service.artifacts.publishing import Artifact, publish
 from service.exits import BadData
+from service.storage.interface import ObjectStore
 
 KIND = "measurements"
 JSON_FILE = "measurements.json"
@@ -45,13 +47,20 @@ class Measurements:
     arrays: Arrays
 
 
-def write(folder: Path, measurements: Measurements) -> None:
+def write(
+    store: ObjectStore, folder: Path, *, path: str, parents: Sequence[str], recipe: Mapping[str, Any]
+) -> Artifact:
+    """Publishes the measurements in `folder`. parents: the LoRA, the data set, and the images."""
+    return publish(store, folder, kind=KIND, path=path, parents=parents, settings=recipe)
+
+
+def write_arrays(measurements: Measurements, folder: Path) -> None:
     """Writes both files into `folder`; the same measurements give the same bytes."""
     (folder / JSON_FILE).write_text(measurements.of.model_dump_json(indent=2) + "\n", encoding="utf-8")
     save_file({name: np.ascontiguousarray(array) for name, array in measurements.arrays.items()}, folder / ARRAYS_FILE)
 
 
-def read(folder: Path) -> Measurements:
+def read_arrays(folder: Path) -> Measurements:
     """The measurements of a fetched folder; raises BadData for what are none, or are of a newer version."""
     try:
         measured = Measured.model_validate_json((folder / JSON_FILE).read_text(encoding="utf-8"))

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
+from typing import NamedTuple
 
 import structlog
 from PIL import Image
@@ -14,6 +15,7 @@ from service import stopping
 from service.artifacts import layout
 from service.dataset.candidates import Record
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
+from service.dataset.notes import Note
 from service.diffusion.families import token_counter
 from service.exits import OutOfDeviceMemory
 from service.logs import progress_bar
@@ -28,24 +30,39 @@ READERS = 8
 log = structlog.get_logger(__name__)
 
 
+class Captions(NamedTuple):
+    """Captions by sha256, and how many of them were not taken as they came."""
+
+    texts: dict[str, str]
+    notes: Counter[Note]
+
+
 def captions_for(
     records: Sequence[Record], image_of: ImageOf, settings: DataPrepSettings, store: ObjectStore
-) -> dict[str, str]:
-    """Captions of the good images by sha256, without those that would be nothing.
+) -> Captions:
+    """Captions of the good images, without those that would be nothing.
 
     Raises MissingInput or BadData for a model that does not load, OutOfDeviceMemory when one image is too much.
     """
     good = [record for record in records if record.reason is None]
-    own = {
+    captions = {
         record.sha256: styled(settings.style, record.candidate.caption) for record in good if record.candidate.caption
     }
-    said = {}
     if settings.captioner != "sidecar":
-        unsaid = {record.sha256: record for record in good if record.sha256 not in own}
-        texts = described(unsaid, image_of, settings, store) if unsaid else {}
-        said = {sha256: with_style(settings.style, clean_caption(text)) for sha256, text in texts.items()}
-    captions = {sha256: text for sha256, text in {**own, **said}.items() if not is_nothing(text)}
-    return _shortened(captions, settings) if captions else {}
+        others = {record.sha256: record for record in good if record.sha256 not in captions}
+        texts = described(others, image_of, settings, store) if others else {}
+        for sha256, text in texts.items():
+            content = clean_caption(text)
+            captions[sha256] = content._replace(text=with_style(settings.style, content.text))
+    captions = {sha256: caption for sha256, caption in captions.items() if not is_nothing(caption.text)}
+    notes = Counter(note for caption in captions.values() for note in caption.notes)
+    whole = {sha256: caption.text for sha256, caption in captions.items()}
+    fitting = _shortened(whole, settings) if whole else {}
+    if shorter := sum(fitting[sha256] != whole[sha256] for sha256 in whole):
+        notes[Note.CUT_TO_FIT] = shorter
+    if notes:
+        log.warning("captions changed", **{str(note): count for note, count in notes.items()})
+    return Captions(fitting, notes)
 
 
 def described(
@@ -167,7 +184,4 @@ class CaptionCache:
 def _shortened(captions: Mapping[str, str], settings: DataPrepSettings) -> dict[str, str]:
     """The captions cut to what the base model's text encoder reads, so that none is cut unnoticed in training."""
     limit, count_tokens = token_counter(settings)
-    cut = {sha256: within_limit(text, count_tokens, limit) for sha256, text in captions.items()}
-    if shorter := sum(cut[sha256] != captions[sha256] for sha256 in captions):
-        log.warning("captions cut", captions=shorter, tokens=limit)
-    return cut
+    return {sha256: within_limit(text, count_tokens, limit) for sha256, text in captions.items()}

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from service.dataset.candidates import Reason, Record
+from service.dataset.notes import Note
 from service.dataset.selection import host_of
 
 EXPLANATIONS = {
@@ -31,6 +32,15 @@ EXPLANATIONS = {
     Reason.CAPTION_FAILED: "nothing could be said about it",
     Reason.LIMIT_REACHED: "good enough, and there were enough",
 }
+EXPLAINED_NOTES = {
+    Note.UNREAD_CAPTION_FILES: "files that look like captions and were not read",
+    Note.ROWS_WITHOUT_IMAGE: "rows of tables that name no image, or more than one",
+    Note.CAPTIONED_TWICE: "further captions of an image in the tables of its folder: the first stays",
+    Note.LINES_JOINED: "captions of several lines, which became one",
+    Note.CUT_TO_FIT: "captions longer than the text encoder reads: their end was cut",
+    Note.LOOPS_CUT: "captions that said a phrase again and again: once is enough",
+    Note.INVENTED_WORDS_CUT: "captions with a word that is none, such as “arafed”, which was cut",
+}
 SIDES = (64, 128, 256, 512, 1024, 2048)
 ASPECTS = ((0.5, "tall, under 1:2"), (0.8, "tall"), (1.25, "about square"), (2.0, "wide"))
 MOST_ASPECT = "wide, over 2:1"
@@ -50,6 +60,11 @@ def by_reason(records: Sequence[Record]) -> list[Bar]:
     """How many candidates were left out for which reason, the commonest first."""
     counts = Counter(record.reason for record in records if record.reason is not None)
     return bars([(str(reason), count, EXPLANATIONS[reason]) for reason, count in ordered(counts)])
+
+
+def by_note(notes: Mapping[Note, int]) -> list[Bar]:
+    """What was not taken of captions as it came, the commonest first."""
+    return bars([(str(note), count, EXPLAINED_NOTES[note]) for note, count in ordered(notes)])
 
 
 def by_host(records: Sequence[Record]) -> list[Bar]:

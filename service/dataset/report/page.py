@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.dataset.candidates import Record
+from service.dataset.notes import Note
 from service.dataset.report.caption_statistics import FUSED_FROM, FUSED_SHARE, caption_statistics
 from service.dataset.report.figures import (
     ASPECTS,
     MOST_ASPECT,
     aspect_of,
     by_host,
+    by_note,
     by_reason,
     histogram,
     side_labels,
@@ -63,12 +65,13 @@ def write_dataset_report(
     accepted: Sequence[Tile],
     rejected: Sequence[Tile],
     held_out: int,
+    notes: Mapping[Note, int],
     settings: Mapping[str, Any],
 ) -> None:
     """Writes the page. The same arguments give the same bytes.
 
     `captions` is by sha256, of accepted records only; `accepted` and `rejected` are the tiles of the contact sheets;
-    `held_out` of the accepted images are not trained on.
+    `held_out` of the accepted images are not trained on; `notes` counts what was not taken of captions as it came.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     good = [record for record in records if record.reason is None]
@@ -88,6 +91,7 @@ def write_dataset_report(
         captions=caption_statistics([captions[record.sha256] for record in good if record.sha256 in captions], style),
         fused_share=f"{FUSED_SHARE:.0%}",
         fused_from=FUSED_FROM,
+        notes=by_note(notes),
         accepted=accepted,
         rejected=rejected,
         seen=sum(record.reason is not None and record.features is not None for record in records),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from service.artifacts.keys import content_key
 from service.dataset.candidates import Candidate, Reason, Rejection
-from service.dataset.sources.interface import Read
+from service.dataset.notes import Note
+from service.dataset.sources.interface import Captioned, Read
+from service.dataset.sources.leftovers import is_leftover
 from service.dataset.sources.sidecars import captioned
 from service.exits import MissingInput
 from service.storage.disk import disk_errors
@@ -25,15 +28,24 @@ class FolderSource:
         self.parents = list(parents)
         with disk_errors(folder, "DATA_PREP_FOLDER"):
             files = {file.relative_to(folder).as_posix(): file.stat() for file in _files_below(folder, own)}
-        self._files = {name: [about.st_size, about.st_mtime_ns] for name, about in sorted(files.items())}
+        self._files = {
+            name: [about.st_size, about.st_mtime_ns] for name, about in sorted(files.items()) if not is_leftover(name)
+        }
 
     def state(self) -> str:
         """Names, sizes and times of the files."""
         return content_key(self._files)
 
     def candidates(self) -> list[Candidate]:
+        return self._captioned.candidates
+
+    def notes(self) -> Counter[Note]:
+        return self._captioned.notes
+
+    @cached_property
+    def _captioned(self) -> Captioned:
         with disk_errors(self._folder, "DATA_PREP_FOLDER"):
-            return captioned(list(self._files), lambda name: (self._folder / name).read_bytes())
+            return captioned(list(self._files), lambda name: (self._folder / name).read_bytes(), str(self._folder))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Read]:
@@ -50,20 +62,28 @@ class BucketSource:
         self.parents: list[str] = []
         self._store = store
         self._max_bytes = max_bytes
-        self._sizes = {stored.key: stored.size for stored in sorted(store.list(""))}
-        if not self._sizes:
+        found = {stored.key: stored.size for stored in sorted(store.list(""))}
+        if not found:
             raise MissingInput(f"DATA_PREP_FOLDER={store.uri} holds no object; check the bucket and the prefix")
+        # Tools that show a bucket as folders mark an empty one by an empty object.
+        marks = {key for key, size in found.items() if key.endswith("/") and not size}
+        self._sizes = {key: size for key, size in found.items() if key not in marks and not is_leftover(key)}
 
     def state(self) -> str:
         """Keys and sizes of the objects, and the captions, which may change and keep their size."""
-        return content_key({**self._sizes, "": [candidate.caption for candidate in self._candidates]})
+        return content_key({**self._sizes, "": [candidate.caption for candidate in self.candidates()]})
 
     def candidates(self) -> list[Candidate]:
-        return self._candidates
+        return self._captioned.candidates
+
+    def notes(self) -> Counter[Note]:
+        return self._captioned.notes
 
     @cached_property
-    def _candidates(self) -> list[Candidate]:
-        return captioned(list(self._sizes), lambda name: self._store.get(name) if is_safe(name) else b"")
+    def _captioned(self) -> Captioned:
+        return captioned(
+            list(self._sizes), lambda name: self._store.get(name) if is_safe(name) else b"", self._store.uri
+        )
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Read]:

@@ -1,21 +1,26 @@
-"""A list of URLs in a CSV or Parquet file, as data sets of the web are passed around."""
+"""A list of URLs in a CSV, JSON lines or Parquet file, as data sets of the web are passed around."""
 
 import hashlib
+import re
+from collections import Counter
 from pathlib import Path
 
-import pyarrow
-import pyarrow.csv
-import pyarrow.parquet
+import structlog
 
 from service.dataset.candidates import Candidate
+from service.dataset.notes import Note
+from service.dataset.sources.interface import Captioned
+from service.dataset.sources.tables import CAPTION_COLUMNS, Reading, read_table
 from service.exits import BadConfiguration, BadData, MissingInput
 from service.storage.disk import disk_errors
 from service.storage.interface import NotFound
 from service.storage.opening import open_store
 
-COLUMNS = ("url", "caption", "page", "licence")
-SYNONYMS = {"text": "caption", "license": "licence"}
-PARQUET_MAGIC = b"PAR1"
+URL_COLUMNS = ("url",)
+LICENCE_COLUMNS = ("licence", "license")
+OTHER_COLUMNS = ("page", *LICENCE_COLUMNS)
+
+log = structlog.get_logger(__name__)
 
 
 def read_list(place: str) -> bytes:
@@ -39,45 +44,39 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def candidates_of(content: bytes, place: str) -> list[Candidate]:
+def candidates_of(content: bytes, place: str) -> Captioned:
     """A candidate for each row with a URL, in the order of the file; `place` is for messages.
 
-    Raises BadData for a file that is neither CSV nor Parquet, or that has no column `url`.
+    Raises BadData for a file that is no table, that has no column `url`, or that cannot be meant as it stands.
     """
-    try:
-        table = _table_of(content)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise BadData(f"DATA_PREP_URLS={place} is no CSV or Parquet file: {str(error).splitlines()[0]}") from error
-    numbers: dict[str, int] = {}  # two columns may have the same name; of those that mean the same, the first counts
-    for number, name in enumerate(table.column_names):
-        numbers.setdefault(SYNONYMS.get(name.lower(), name.lower()), number)
-    if "url" not in numbers:
-        raise BadData(f"DATA_PREP_URLS={place} has no column `url`; it has {', '.join(table.column_names) or 'none'}")
-    values = {column: _texts(table.column(numbers[column])) for column in COLUMNS if column in numbers}
+    name = f"DATA_PREP_URLS={place}"
+    reading = Reading(name, keys=URL_COLUMNS, texts=CAPTION_COLUMNS, others=OTHER_COLUMNS, is_key=_is_url)
+    columns, rows = read_table(content, reading)
+    if not set(URL_COLUMNS) & set(columns):
+        raise BadData(f"{name} has no column `url`; it has {', '.join(columns) or 'none'}")
+    # Of columns that mean the same the first counts.
+    caption, licence = (
+        next((one for one in columns if one in names), "") for names in (CAPTION_COLUMNS, LICENCE_COLUMNS)
+    )
     candidates: list[Candidate] = []
-    for row, url in enumerate(values.pop("url")):
-        if url:
-            facts = {column: cells[row] or None for column, cells in values.items()}
-            candidates.append(Candidate(len(candidates), url, **facts))
-    return candidates
+    notes: Counter[Note] = Counter()
+    for _, cells in rows:
+        if not (url := cells.get("url")):
+            notes[Note.ROWS_WITHOUT_IMAGE] += 1
+            continue
+        candidates.append(
+            Candidate(
+                len(candidates),
+                url,
+                page=cells.get("page") or None,
+                licence=cells.get(licence) or None,
+                caption=cells.get(caption) or None,
+            )
+        )
+    if notes:
+        log.warning("rows without a URL are passed over", rows=notes[Note.ROWS_WITHOUT_IMAGE])
+    return Captioned(candidates, notes)
 
 
-def _table_of(content: bytes) -> pyarrow.Table:
-    if content.startswith(PARQUET_MAGIC):
-        return pyarrow.parquet.read_table(pyarrow.BufferReader(content))
-    # A cell may hold line breaks, as captions do; all columns are text, whatever they look like.
-    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    header = pyarrow.csv.read_csv(pyarrow.BufferReader(content), parse_options=parsing).schema.names
-    types = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pyarrow.string()))
-    return pyarrow.csv.read_csv(pyarrow.BufferReader(content), parse_options=parsing, convert_options=types)
-
-
-def _texts(column: pyarrow.ChunkedArray) -> list[str]:
-    return [_text_of(value).strip() for value in column.to_pylist()]
-
-
-def _text_of(value: object) -> str:
-    """A cell of a Parquet file may be bytes, where a writer did not say that they are text."""
-    if value is None:
-        return ""
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+def _is_url(cell: str) -> bool:
+    return re.fullmatch(r"https?://\S+", cell, re.IGNORECASE) is not None

@@ -1,15 +1,18 @@
 """The two sources of URLs: searches, and lists."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
 
 from service.dataset.candidates import Candidate
+from service.dataset.notes import Note
 from service.dataset.sources.bing import search
 from service.dataset.sources.fetching import open_fetcher
-from service.dataset.sources.interface import Read
+from service.dataset.sources.interface import Captioned, Read
 from service.dataset.sources.url_list import candidates_of, digest, read_list
 from service.settings.data_prep import DataPrepSettings
 
@@ -38,6 +41,9 @@ class BingSource(_WebSource):
     def state(self) -> str:
         return ""
 
+    def notes(self) -> Counter[Note]:
+        return Counter()
+
     def candidates(self) -> list[Candidate]:
         """Raises StorageUnreachable when Bing is silent."""
         settings = self._settings
@@ -61,6 +67,13 @@ class UrlSource(_WebSource):
         return digest(self._content)
 
     def candidates(self) -> list[Candidate]:
+        return self._captioned.candidates
+
+    def notes(self) -> Counter[Note]:
+        return self._captioned.notes
+
+    @cached_property
+    def _captioned(self) -> Captioned:
         return candidates_of(self._content, self._place)
 
 

@@ -15,7 +15,7 @@ from service.exits import Stopped
 from service.storage.parallel import StopCheck
 
 
-class MainActivity(IntEnum):
+class _MainActivity(IntEnum):
     """What the main process does while the others wait for it."""
 
     NONE = 0
@@ -39,12 +39,12 @@ class Coordinator:
     def stop_requested(self) -> bool:
         """Whether any process was asked to stop."""
         self._heartbeat()
-        return self._exchange(MainActivity.NONE)[0]
+        return self._exchange(_MainActivity.NONE)[0]
 
     def check(self) -> None:
         """Raises Stopped, in all processes, when any of them was asked to stop."""
         if self.stop_requested():
-            raise Stopped(stopping.TOLD)
+            raise Stopped(stopping.REASON)
 
     @contextmanager
     def independently(self) -> Iterator[StopCheck]:
@@ -69,8 +69,8 @@ class Coordinator:
 
         def stop_check() -> None:
             self._heartbeat()
-            if self._exchange(MainActivity.STOPPABLE)[0]:
-                raise Stopped(stopping.TOLD)
+            if self._exchange(_MainActivity.STOPPABLE)[0]:
+                raise Stopped(stopping.REASON)
 
         self._run_on_main(action, stop_check)
 
@@ -81,27 +81,27 @@ class Coordinator:
         """
 
         def meanwhile() -> None:
-            self._exchange(MainActivity.UNSTOPPABLE)
+            self._exchange(_MainActivity.UNSTOPPABLE)
 
         self._run_on_main(action, meanwhile)
 
     def _run_on_main(self, action: Callable[[Callable[[], None]], object], exchange: Callable[[], None]) -> None:
         if self.accelerator.is_main_process:
             action(exchange)
-            self._exchange(MainActivity.NONE)
+            self._exchange(_MainActivity.NONE)
             return
-        activity = MainActivity.STOPPABLE
-        while activity != MainActivity.NONE:
-            stop, activity = self._exchange(MainActivity.NONE)
-            if activity == MainActivity.STOPPABLE:
+        activity = _MainActivity.STOPPABLE
+        while activity != _MainActivity.NONE:
+            stop, activity = self._exchange(_MainActivity.NONE)
+            if activity == _MainActivity.STOPPABLE:
                 self._heartbeat()
                 if stop:
-                    raise Stopped(stopping.TOLD)
+                    raise Stopped(stopping.REASON)
 
-    def _exchange(self, activity: MainActivity) -> tuple[bool, MainActivity]:
+    def _exchange(self, activity: _MainActivity) -> tuple[bool, _MainActivity]:
         """Whether any process was asked to stop, and what the main one is at."""
         if self._group is None:
             return stopping.requested(), activity
         answers = torch.tensor([stopping.requested(), activity], dtype=torch.uint8)
         dist.all_reduce(answers, op=dist.ReduceOp.MAX, group=self._group)
-        return bool(answers[0]), MainActivity(int(answers[1]))
+        return bool(answers[0]), _MainActivity(int(answers[1]))

@@ -104,8 +104,8 @@ def run_workers(worker_main: WorkerMain, settings: TrainSettings, workers: Worke
     log.info("workers started", processes=workers.processes, nodes=workers.nodes, node_rank=workers.node_rank)
     flags = SharedFlags()
     try:
-        with forwarding_stop(flags, settings.grace_seconds):
-            elastic_launch(launch_config(settings, workers), worker_main)(settings, flags)
+        with _forwarding_stop(flags, settings.grace_seconds):
+            elastic_launch(_launch_config(settings, workers), worker_main)(settings, flags)
     except ChildFailedError as error:
         rank, failure = root_cause(error.failures)
         if failure.exitcode == ExitCode.STOPPED:
@@ -119,7 +119,7 @@ def run_workers(worker_main: WorkerMain, settings: TrainSettings, workers: Worke
         raise WorkerFailed(f"worker {rank} ended with exit code {failure.exitcode}, see its own line", code) from error
 
 
-def launch_config(settings: TrainSettings, workers: Workers) -> LaunchConfig:
+def _launch_config(settings: TrainSettings, workers: Workers) -> LaunchConfig:
     return LaunchConfig(
         min_nodes=workers.nodes,
         max_nodes=workers.nodes,
@@ -135,13 +135,13 @@ def launch_config(settings: TrainSettings, workers: Workers) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(),
         start_method="spawn",
         # SIGTERM and SIGINT are left to us: the agent would kill workers that save for longer than it waits, and it
-        # would not tell how they ended.
+        # would not report how they ended.
         signals_to_handle="SIGHUP,SIGQUIT",
     )
 
 
 @contextmanager
-def forwarding_stop(flags: SharedFlags, grace: int) -> Iterator[None]:
+def _forwarding_stop(flags: SharedFlags, grace: int) -> Iterator[None]:
     """Asks the workers to stop as soon as this process is asked to.
 
     While the block starts them the signals are held back in its thread, and so in theirs, until they can listen: one
@@ -199,7 +199,7 @@ def exit_with(code: ExitCode) -> None:
     a few times a second, and then ends the others.
     """
     if code in CONSEQUENCES:
-        stopping.deaf()
+        stopping.restore_handlers()
         time.sleep(LOST_PEER_DELAY)
     if code != ExitCode.DONE:
         sys.stderr.flush()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, read
+from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, read_json
 from service.diffusion.drawing.grid import comparison_grid
 from service.evaluation.criteria.criterion import Figures
 from service.evaluation.gate import CRITERIA, decide
@@ -124,7 +124,7 @@ def test_the_page_shows_what_was_decided_and_decides_nothing_itself(tmp_path: Pa
 
 def test_evaluation_json_reads_back_as_it_was(tmp_path: Path) -> None:
     page(tmp_path)
-    assert read(tmp_path) == evaluation()
+    assert read_json(tmp_path) == evaluation()
     text = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     style = next(finding for finding in text["findings"] if finding["name"] == "style")
     assert style["gain"] == {"value": 0.123, "low": 0.091, "high": 0.155}
@@ -141,7 +141,7 @@ def test_figures_that_are_not_finite_are_written_as_json_and_read_back(tmp_path:
 
     text = (tmp_path / "evaluation.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=refuse)["decision"] == "reject"
-    style = read(tmp_path).finding("style")
+    style = read_json(tmp_path).finding("style")
     assert style.base != style.base
     assert style.gain is not None
     assert not style.gain.finite
@@ -172,7 +172,7 @@ OLD = {
 
 def test_an_evaluation_of_version_1_is_read_with_its_figures_and_its_decision(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(OLD))
-    old = read(tmp_path)
+    old = read_json(tmp_path)
     assert (old.decision, old.reason, old.lora, old.measurements) == ("promote", OLD["reason"], "runs/demo/lora", None)
     assert [finding.name for finding in old.findings] == ["liveness", "style", "adherence", "held_out"]
     assert old.finding("liveness").lora == 1.0
@@ -185,7 +185,7 @@ def test_an_evaluation_of_version_1_is_read_with_its_figures_and_its_decision(tm
 def test_what_is_no_evaluation_or_a_newer_one_is_bad_data_that_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "evaluation.json").write_text(text)
     with pytest.raises(BadData, match=r"evaluation\.json"):
-        read(tmp_path)
+        read_json(tmp_path)
 
 
 def test_without_losses_the_page_has_no_chart(tmp_path: Path) -> None:

@@ -167,7 +167,15 @@ def prepared_small(kind: str, settings: TrainSettings) -> tuple[Trainer, list[nn
     trainer = Trainer(Accelerator(cpu=True), UNetDenoiser(unet), DDPMNoise(scheduler), data, held_out, settings)
 
     def sample(step: int, position: int, index: int) -> tuple[Tensor, Tensor, Draw]:
-        d = draw(settings.seed, step, position, SHAPE, 1000, settings.random_flip, settings.caption_dropout)
+        d = draw(
+            settings.seed,
+            step,
+            position,
+            shape=SHAPE,
+            timesteps=1000,
+            flip=settings.random_flip,
+            drop_caption=settings.caption_dropout,
+        )
         return *plain_sample(data, index, d), d
 
     return trainer, ours, Plain(small_unet(), start, scheduler, settings, sample, len(data))
@@ -185,7 +193,15 @@ def prepared_miniature(kind: str, settings: TrainSettings) -> tuple[Trainer, lis
     trainer = Trainer(accelerator, InDouble(parts.unet.double()), DDPMNoise(scheduler), data, held_out, settings)
 
     def sample(step: int, position: int, index: int) -> tuple[Tensor, Tensor, Draw]:
-        d = draw(settings.seed, step, position, data.shapes[0], 1000, settings.random_flip, settings.caption_dropout)
+        d = draw(
+            settings.seed,
+            step,
+            position,
+            shape=data.shapes[0],
+            timesteps=1000,
+            flip=settings.random_flip,
+            drop_caption=settings.caption_dropout,
+        )
         pixels = load_pixels(images[index], square(RESOLUTION))[None]
         with torch.no_grad():
             posterior = frozen.vae.encode(pixels.flip(-1) if d.flip else pixels).latent_dist

@@ -51,10 +51,10 @@ def test_a_step_needs_no_step_before_it(seed: int, batch: int, sizes: list[int])
 
 @given(seed=seeds, step=steps, position=st.integers(0, 63))
 def test_a_draw_depends_on_seed_step_and_position_alone(seed: int, step: int, position: int) -> None:
-    first = draw(seed, step, position, SHAPE, 1000, flip=0.5, drop_caption=0.5)
+    first = draw(seed, step, position, shape=SHAPE, timesteps=1000, flip=0.5, drop_caption=0.5)
     torch.manual_seed(position)
     torch.rand(3)
-    again = draw(seed, step, position, SHAPE, 1000, flip=0.5, drop_caption=0.5)
+    again = draw(seed, step, position, shape=SHAPE, timesteps=1000, flip=0.5, drop_caption=0.5)
     assert torch.equal(first.noise, again.noise)
     assert torch.equal(first.posterior_noise, again.posterior_noise)
     assert (first.flip, first.drop_caption, first.timestep) == (again.flip, again.drop_caption, again.timestep)
@@ -62,14 +62,14 @@ def test_a_draw_depends_on_seed_step_and_position_alone(seed: int, step: int, po
 
 @given(seed=seeds, step=steps, position=st.integers(0, 63))
 def test_neighbours_in_step_and_position_draw_other_noise(seed: int, step: int, position: int) -> None:
-    here = draw(seed, step, position, SHAPE, 1000, 0.5, 0.0)
+    here = draw(seed, step, position, shape=SHAPE, timesteps=1000, flip=0.5, drop_caption=0.0)
     assert not torch.equal(here.noise, here.posterior_noise)
     for other in ((seed + 1, step, position), (seed, step + 1, position), (seed, step, position + 1)):
-        assert not torch.equal(here.noise, draw(*other, SHAPE, 1000, 0.5, 0.0).noise)
+        assert not torch.equal(here.noise, draw(*other, shape=SHAPE, timesteps=1000, flip=0.5, drop_caption=0.0).noise)
 
 
 def test_flips_caption_dropout_and_timesteps_come_as_often_as_asked() -> None:
-    draws = [draw(0, step, 0, SHAPE, 1000, flip=0.5, drop_caption=0.1) for step in range(4000)]
+    draws = [draw(0, step, 0, shape=SHAPE, timesteps=1000, flip=0.5, drop_caption=0.1) for step in range(4000)]
     assert abs(sum(d.flip for d in draws) / 4000 - 0.5) < 0.03
     assert abs(sum(d.drop_caption for d in draws) / 4000 - 0.1) < 0.02
     timesteps = [d.timestep for d in draws]
@@ -79,5 +79,7 @@ def test_flips_caption_dropout_and_timesteps_come_as_often_as_asked() -> None:
 
 
 def test_flips_never_and_always_are_exact() -> None:
-    assert not any(draw(0, step, 0, SHAPE, 1000, 0.0, 0.0).flip for step in range(200))
-    assert all(draw(0, step, 0, SHAPE, 1000, 1.0, 0.0).flip for step in range(200))
+    assert not any(
+        draw(0, step, 0, shape=SHAPE, timesteps=1000, flip=0.0, drop_caption=0.0).flip for step in range(200)
+    )
+    assert all(draw(0, step, 0, shape=SHAPE, timesteps=1000, flip=1.0, drop_caption=0.0).flip for step in range(200))

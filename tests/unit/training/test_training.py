@@ -56,7 +56,7 @@ def test_training_equals_a_plain_loop() -> None:
             group["lr"] = settings.learning_rate * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / 6)).item())
         losses = []
         for position, index in enumerate(global_batch(settings.seed, step, 4, [range(5)])):
-            d = draw(settings.seed, step, position, SHAPE, 1000, 0.5, 0.3)
+            d = draw(settings.seed, step, position, shape=SHAPE, timesteps=1000, flip=0.5, drop_caption=0.3)
             latents, states = plain_sample(data, index, d)
             alpha = noise_schedule.alphas_cumprod[d.timestep]
             noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * d.noise

@@ -93,7 +93,7 @@ def test_a_failure_in_between_starts_the_count_anew(save: Callable[[int], Path])
         for step in (1, 2, 3, 4):
             uploads.submit(save(step), step)
             wait_until(lambda step=step: len(store.asked) >= step)
-            uploads._wait(nothing)
+            uploads.wait(nothing)
             uploads.check()
         uploads.finish(nothing)
     assert store.committed == [2, 4]
@@ -105,7 +105,7 @@ def test_so_many_failures_in_a_row_end_the_training_as_storage_unreachable(save:
         for step in (1, 2, 3):
             uploads.check()
             uploads.submit(save(step), step)
-            uploads._wait(nothing)
+            uploads.wait(nothing)
         with pytest.raises(StorageUnreachable):
             uploads.check()
     assert store.committed == []
@@ -115,7 +115,7 @@ def test_refused_credentials_end_it_at_once(save: Callable[[int], Path]) -> None
     store = Store(AccessDenied("403"))
     with Uploads(store.commit, 3) as uploads:
         uploads.submit(save(1), 1)
-        uploads._wait(nothing)
+        uploads.wait(nothing)
         with pytest.raises(AccessDenied):
             uploads.check()
         with pytest.raises(AccessDenied):

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from service.dataset.candidates import Candidate, Reason, Record
 from service.dataset.captions import captioners
 from service.dataset.captions.captioning import CaptionCache, captions_for, in_batches, read_ahead
+from service.dataset.notes import Note
 from service.exits import BadData, OutOfDeviceMemory
 from service.settings.data_prep import DataPrepSettings
 from service.storage.local import LocalStore
@@ -28,6 +29,10 @@ def settings(**values: Any) -> DataPrepSettings:
     return DataPrepSettings.model_validate(
         {"source": "folder", "folder": "x", "model_base": "miniature", "style": "pixels", "caption_batch": 2, **values}
     )
+
+
+def texts_for(records: Sequence[Record], *arguments: Any) -> dict[str, str]:
+    return captions_for(records, *arguments).texts
 
 
 class Counting:
@@ -53,10 +58,10 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
 def test_an_image_is_described_once_whatever_the_style_and_the_run(tmp_path: Path, counting: Counting) -> None:
     store = LocalStore(tmp_path)
     records = [record(rank) for rank in range(5)]
-    first = captions_for(records, image_of, settings(), store)
+    first = texts_for(records, image_of, settings(), store)
     assert counting.batches == [2, 2, 1]
     assert [text.split(",")[0] for text in first.values()] == ["pixels"] * 5
-    again = captions_for([*records, record(9)], image_of, settings(style="dots"), store)
+    again = texts_for([*records, record(9)], image_of, settings(style="dots"), store)
     assert counting.batches == [2, 2, 1, 1]
     assert {sha256: text.replace("dots", "pixels") for sha256, text in again.items()}.items() >= first.items()
 
@@ -68,21 +73,23 @@ def test_the_owner_s_captions_are_kept_and_only_the_others_are_described(tmp_pat
         record(2, caption="None"),
         Record(Candidate(3, "x"), Reason.DNS),
     ]
-    captions = captions_for(records, image_of, settings(style=""), LocalStore(tmp_path))
+    captions = texts_for(records, image_of, settings(style=""), LocalStore(tmp_path))
     assert captions == {records[0].sha256: "a pixel art of a cat", records[1].sha256: "number 1 0"}
     assert counting.batches == [1]
 
 
 def test_nobody_describes_an_image_where_the_captions_are_to_come_with_them(tmp_path: Path, counting: Counting) -> None:
     records = [record(0, caption="a cat"), record(1)]
-    captions = captions_for(records, image_of, settings(captioner="sidecar"), LocalStore(tmp_path))
+    captions = texts_for(records, image_of, settings(captioner="sidecar"), LocalStore(tmp_path))
     assert captions == {records[0].sha256: "pixels, a cat"}
     assert counting.batches == []
 
 
 def test_a_caption_is_cut_to_what_the_text_encoder_reads_and_that_is_told(tmp_path: Path) -> None:
     with capture_logs() as events:
-        captions = captions_for([record(0, caption="a red cat, " * 60)], image_of, settings(), LocalStore(tmp_path))
+        captions, notes = captions_for(
+            [record(0, caption="a red cat, " * 60)], image_of, settings(), LocalStore(tmp_path)
+        )
     from transformers import AutoTokenizer
 
     from service import miniature
@@ -91,7 +98,8 @@ def test_a_caption_is_cut_to_what_the_text_encoder_reads_and_that_is_told(tmp_pa
     [text] = captions.values()
     assert text.startswith("pixels, a red cat, a red cat")
     assert tokenizer.model_max_length - 4 <= len(tokenizer(text).input_ids) <= tokenizer.model_max_length
-    assert [event["captions"] for event in events if event["event"] == "captions cut"] == [1]
+    assert [event["cut_to_fit"] for event in events if event["event"] == "captions changed"] == [1]
+    assert notes == {Note.CUT_TO_FIT: 1}
 
 
 def test_a_kill_costs_no_more_than_the_batch_under_way(tmp_path: Path, counting: Counting) -> None:
@@ -105,9 +113,9 @@ def test_a_kill_costs_no_more_than_the_batch_under_way(tmp_path: Path, counting:
     counting.describe = dies  # type: ignore[method-assign]
     records = [record(rank) for rank in range(6)]
     with pytest.raises(KeyboardInterrupt):
-        captions_for(records, image_of, settings(), LocalStore(tmp_path))
+        texts_for(records, image_of, settings(), LocalStore(tmp_path))
     counting.describe = describe  # type: ignore[method-assign]
-    captions_for(records, image_of, settings(), LocalStore(tmp_path))
+    texts_for(records, image_of, settings(), LocalStore(tmp_path))
     assert counting.batches == [2, 2, 2]
 
 
@@ -183,4 +191,46 @@ def test_a_captioner_that_does_not_load_is_named(tmp_path: Path) -> None:
     for captioner in ("blip", "image-text-to-text"):
         values = settings(captioner=captioner, model_captioner=str(tmp_path / "model"))
         with pytest.raises(BadData, match="MODEL_CAPTIONER"):
-            captions_for([record(0)], image_of, values, LocalStore(tmp_path))
+            texts_for([record(0)], image_of, values, LocalStore(tmp_path))
+
+
+def test_the_owner_s_lines_become_one_and_a_text_without_blanks_is_cut_too(tmp_path: Path) -> None:
+    lines, long, chinese = "a cat\n\non a wall\n", "word " * 120, "海上的一艘红船" * 20
+    records = [
+        record(0, caption=lines),
+        record(1, caption=long),
+        record(2, caption=chinese),
+        record(3, caption=" a dog\n"),
+    ]
+    captions, notes = captions_for(records, image_of, settings(style="pixels"), LocalStore(tmp_path))
+    from transformers import AutoTokenizer
+
+    from service import miniature
+
+    tokenizer = AutoTokenizer.from_pretrained(miniature.STABLE_DIFFUSION, subfolder="tokenizer")
+    first, second, third, fourth = captions.values()
+    assert (first, fourth) == ("pixels, a cat on a wall", "pixels, a dog")
+    assert second.startswith("pixels, word word")
+    assert third.startswith("pixels, 海上的一艘红船")
+    for text in (second, third):
+        assert tokenizer.model_max_length - 4 <= len(tokenizer(text).input_ids) <= tokenizer.model_max_length
+    assert notes == {Note.LINES_JOINED: 1, Note.CUT_TO_FIT: 2}
+
+
+def test_what_is_cut_of_a_captioner_s_words_is_counted(
+    tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        "a cat on top of a hat on top of a hat",
+        "arafed man with a hat",
+        "a dog",
+        "araffes standing in a field",
+    ]
+    monkeypatch.setattr(counting, "describe", lambda images: [words.pop(0) for _ in images])
+    with capture_logs() as events:
+        captions, notes = captions_for([record(rank) for rank in range(4)], image_of, settings(), LocalStore(tmp_path))
+    assert list(captions.values()) == [
+        "pixels, a cat on top of a hat", "pixels, man with a hat", "pixels, a dog", "pixels, standing in a field"
+    ]  # fmt: skip
+    assert notes == {Note.LOOPS_CUT: 1, Note.INVENTED_WORDS_CUT: 2}
+    assert [event["loops_cut"] for event in events if event["event"] == "captions changed"] == [1]

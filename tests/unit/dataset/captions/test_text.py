@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
+from service.dataset.notes import Note
 
 WORDS = st.sampled_from(
     ["a", "pixel", "art", "of", "cat", "in", "style", "8", "-", "bit", "the", "image", "red", "Cat"]
@@ -27,19 +28,26 @@ texts = st.lists(WORDS, max_size=25).map(" ".join) | st.text()
         ("a cat dai dai dai", "a cat dai"),
         ("a man and a dog and a dog and a dog", "a man and a dog"),
         ("a pixel art of", ""),
+        ("a cat on top of a hat on top of a hat", "a cat on top of a hat"),
+        ("on top of a hat on top of a hat", "on top of a hat"),
+        ("one two three four five six seven one two three four five six seven", "one two three four five six seven"),
+        ("arafed image of a man", "a man"),
+        ("there are araffes standing in a field", "there are standing in a field"),
+        ("an arafed cat", "cat"),
+        ("a giraffe and a carafe", "a giraffe and a carafe"),
         ("a painter of pictures", "a painter of pictures"),
         ("a glass of water in a kitchen", "a glass of water in a kitchen"),
         ("art", "art"),
     ],
 )
 def test_a_caption_names_the_content_once_and_not_the_medium(said: str, cleaned: str) -> None:
-    assert clean_caption(said) == cleaned
+    assert clean_caption(said).text == cleaned
 
 
 @given(texts)
 def test_a_clean_caption_is_one_line_and_stays_as_it_is(said: str) -> None:
-    cleaned = clean_caption(said)
-    assert clean_caption(cleaned) == cleaned
+    cleaned, _ = clean_caption(said)
+    assert clean_caption(cleaned) == (cleaned, frozenset())
     assert len(cleaned) <= len(said)
     assert cleaned == " ".join(cleaned.split())
 
@@ -68,8 +76,8 @@ def test_the_style_opens_the_caption_and_either_may_be_empty() -> None:
     ],
 )
 def test_the_owner_s_caption_is_kept_word_for_word_with_the_style_in_front(caption: str, expected: str) -> None:
-    assert styled("pixel art", caption) == expected
-    assert styled("pixel art", expected) == expected
+    assert styled("pixel art", caption) == (expected, frozenset())
+    assert styled("pixel art", expected) == (expected, frozenset())
 
 
 @given(st.lists(st.text("abc,", min_size=1, max_size=6), min_size=1, max_size=40), st.integers(1, 60))
@@ -81,7 +89,7 @@ def test_as_many_whole_words_are_kept_as_fit(words: list[str], limit: int) -> No
         assert cut == text
         return
     fitting = [" ".join(words[:count]) for count in range(1, len(words)) if len(" ".join(words[:count])) <= limit]
-    assert cut == max([words[0], *fitting], key=len).rstrip(" ,;:")
+    assert cut == max(["", *fitting], key=len).rstrip(" ,;:") or (len(words[0]) > limit and cut == words[0][:limit])
 
 
 def test_a_long_text_is_not_counted_word_by_word() -> None:
@@ -99,3 +107,21 @@ def test_a_long_text_is_not_counted_word_by_word() -> None:
 def test_what_a_reader_takes_for_nothing_is_nothing(text: str) -> None:
     assert is_nothing(text)
     assert not is_nothing(f"a {text}x")
+
+
+@pytest.mark.parametrize(
+    "text", ["海上的一艘红船" * 20, "赤い船が海に" * 20, "x" * 300, "a boat, " + "海上的一艘红船" * 20]
+)
+def test_a_text_without_blanks_is_cut_behind_a_letter(text: str) -> None:
+    assert within_limit(text, len, 77) == text[:77].rstrip(" ,;:、，；：")
+
+
+def test_lines_of_a_caption_become_one_and_that_is_noted() -> None:
+    assert styled("", "a cat\r\n\non a wall\n") == ("a cat on a wall", {Note.LINES_JOINED})
+    assert styled("", "a cat\n") == ("a cat", frozenset())
+
+
+def test_what_was_cut_is_noted() -> None:
+    assert clean_caption("a cat and a cat and a cat").notes == {Note.LOOPS_CUT}
+    assert clean_caption("arafed cat").notes == {Note.INVENTED_WORDS_CUT}
+    assert clean_caption("a pixel art of a cat").notes == frozenset()

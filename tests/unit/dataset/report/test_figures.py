@@ -1,12 +1,14 @@
 """The charts of the page."""
 
 from service.dataset.candidates import Reason
-from service.dataset.report.figures import EXPLANATIONS, by_host, by_reason
+from service.dataset.notes import Note
+from service.dataset.report.figures import EXPLAINED_NOTES, EXPLANATIONS, by_host, by_reason
 from tests.unit.dataset.records import record
 
 
 def test_every_reason_is_explained() -> None:
     assert set(EXPLANATIONS) == set(Reason)
+    assert set(EXPLAINED_NOTES) == set(Note)
 
 
 def test_hosts_and_reasons_come_by_number() -> None:

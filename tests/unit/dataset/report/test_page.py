@@ -19,6 +19,7 @@ def page(tmp_path: Path, records: Sequence[Record], **values: Any) -> str:
         "accepted": [],
         "rejected": [],
         "held_out": 0,
+        "notes": {},
         "settings": {"limit": 9, "side": None},
         **values,
     }

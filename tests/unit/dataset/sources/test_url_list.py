@@ -7,17 +7,19 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from service.dataset.notes import Note
 from service.dataset.sources.url_list import candidates_of, read_list
 from service.exits import BadConfiguration, BadData, MissingInput
 
 
 def origins(content: bytes) -> list[tuple[str, str | None]]:
-    return [(candidate.origin, candidate.caption) for candidate in candidates_of(content, "list")]
+    return [(candidate.origin, candidate.caption) for candidate in candidates_of(content, "list").candidates]
 
 
 def test_a_csv_file_gives_urls_and_what_is_known_of_them() -> None:
     content = b'\xef\xbb\xbfURL,text,license,page,other\nhttp://a/1.png,"a cat,\nsitting",CC0,http://a,9\n,lost,,,\nhttp://b/2.png,,,,\n'
-    first, second = candidates_of(content, "list")
+    (first, second), notes = candidates_of(content, "list")
+    assert notes == {Note.ROWS_WITHOUT_IMAGE: 1}
     assert (first.origin, first.caption, first.licence, first.page) == (
         "http://a/1.png",
         "a cat,\nsitting",
@@ -65,3 +67,29 @@ def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_list(str(tmp_path / "none.csv"))
     with pytest.raises(BadConfiguration, match="DATA_PREP_URLS"):
         read_list("s3://bucket")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"url;caption\nhttp://a;un caf\xe9\n",
+        "url\tcaption\nhttp://a\tun caf\u00e9\n".encode("utf-16"),
+        b'{"url": "http://a", "caption": "un caf\\u00e9"}\n',
+        "url, caption\nhttp://a, un caf\u00e9\n".encode(),
+    ],
+)
+def test_lists_are_read_like_the_tables_of_folders(content: bytes) -> None:
+    assert origins(content) == [("http://a", "un caf\u00e9")]
+
+
+def test_a_caption_with_a_comma_is_whole_or_its_line_is_named() -> None:
+    assert origins(b"url,caption\nhttp://a,a red boat, at sea\n") == [("http://a", "a red boat, at sea")]
+    for broken in (b"caption,url\na boat, at sea,http://a\n", b'url,caption\nhttp://a,"a boat\nhttp://b,a dog"\n'):
+        with pytest.raises(BadData, match="DATA_PREP_URLS=list, line 2: "):
+            candidates_of(broken, "list")
+
+
+def test_a_row_without_a_caption_is_an_image_nevertheless_and_a_piece_of_one_is_none() -> None:
+    assert origins(b"url,caption\nhttp://a\n") == [("http://a", None)]
+    with pytest.raises(BadData, match="line 3: "):
+        candidates_of(b"url,caption\nhttp://a,a boat\nat sea\n", "list")

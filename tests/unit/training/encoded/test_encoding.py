@@ -70,7 +70,10 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def draws(count: int, flip: float, crops: int = 1) -> list[object]:
-    return [draw(0, 5, position, (4, 16, 16), 1000, flip, 0.3, crops) for position in range(count)]
+    return [
+        draw(0, 5, position, shape=(4, 16, 16), timesteps=1000, flip=flip, drop_caption=0.3, crops=crops)
+        for position in range(count)
+    ]
 
 
 def test_cached_samples_are_those_of_the_models_themselves(

@@ -1,0 +1,88 @@
+"""The same prompts and seeds by the base model and by the LoRA: drawn once, published as images, read again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from PIL import Image
+
+from service.artifacts import layout
+from service.artifacts.publishing import fetch, publish
+from service.artifacts.recipes import Result, result_of
+from service.artifacts.runs import Run
+from service.diffusion.drawing.files import write_pictures
+from service.diffusion.drawing.grid import comparison_grid
+from service.diffusion.drawing.kept_pictures import KeptPictures, clear
+from service.diffusion.drawing.requests import Drawing, Request, by_prompt, requests_for
+from service.diffusion.drawing.sampling import draw_pictures
+from service.diffusion.families import family_of
+from service.settings.models import DiffusionSettings
+from service.storage.scratch import scratch_folder
+
+BASE = "base"
+LORA = "lora"
+GRID = "grid.png"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is drawn, and what the images are known by.
+
+    Each of the prompts is drawn with the seeds seed, seed + 1, … as often as there are variations. lora: its path below
+    ARTIFACTS_URI; lora_scale: its strength; recipe: the identity of the images.
+    """
+
+    prompts: Sequence[str]
+    variations: int
+    seed: int
+    drawing: Drawing
+    lora: str
+    lora_scale: float
+    recipe: Mapping[str, Any]
+
+    @property
+    def requests(self) -> list[Request]:
+        """The pictures of each side, prompt by prompt."""
+        return requests_for(self.prompts, self.variations, self.seed)
+
+
+def images_of(run: Run, settings: DiffusionSettings, comparison: Comparison) -> str:
+    """The path of the images below ARTIFACTS_URI: of those that were drawn before, or of new ones.
+
+    Finished batches are kept in the store while it is under way. Raises BadData for a LoRA that does not fit the base model,
+    Stopped when the process was told to stop.
+    """
+    result = result_of(run, layout.Images, settings, comparison.recipe)
+    under_way = layout.Drawing(run.run_id, result.key).path
+    if result.made:
+        log.info("already complete", images=result.path)
+    else:
+        _draw_and_publish(run, settings, comparison, result)
+    clear(run.store, under_way)
+    return result.path
+
+
+def _draw_and_publish(run: Run, settings: DiffusionSettings, comparison: Comparison, result: Result) -> None:
+    base, lora = _draw(run, settings, comparison, result.key)
+    with scratch_folder(settings.work_dir) as folder:
+        recipe = dict(comparison.recipe)
+        write_pictures(folder / BASE, base, comparison.requests, recipe | {"lora": None, "lora_version": None})
+        write_pictures(folder / LORA, lora, comparison.requests, recipe)
+        sides = (by_prompt(side, comparison.variations) for side in (base, lora))
+        comparison_grid(comparison.prompts, *sides).save(folder / GRID)
+        publish(run.store, folder, kind="images", path=result.path, parents=[comparison.lora], settings=recipe)
+    log.info("images published", images=result.path, count=len(base) + len(lora))
+
+
+def _draw(
+    run: Run, settings: DiffusionSettings, comparison: Comparison, key: str
+) -> tuple[list[Image.Image], list[Image.Image]]:
+    lora_folder = fetch(run.store, comparison.lora, settings.work_dir)  # before anything is drawn: it may be damaged
+    kept_base, kept_lora = (KeptPictures(run.store, layout.Drawn(run.run_id, key, side).path) for side in (BASE, LORA))
+    pipeline = family_of(settings).open_pipeline(settings)
+    base = draw_pictures(pipeline, comparison.requests, comparison.drawing, "drawing with the base model", kept_base)
+    pipeline.put_on_lora(lora_folder, comparison.lora_scale)
+    return base, draw_pictures(pipeline, comparison.requests, comparison.drawing, "drawing with the LoRA", kept_lora)

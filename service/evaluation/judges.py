@@ -1,0 +1,51 @@
+"""The models that measure, as the settings name them."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.diffusion.clip import clip_scores
+from service.diffusion.families import family_of
+from service.diffusion.held_out import losses_of
+from service.diffusion.images import CaptionedImage
+from service.diffusion.models import locate_model
+from service.evaluation.features import StyleFeatures, style_features
+from service.evaluation.sample import Sides
+from service.settings.evaluate import EvaluateSettings
+
+
+class LoadedJudges:
+    """Loads each model when it is first asked, on the best device there is.
+
+    lora: the folder of the LoRA; resolution: the side in pixels at which it was trained, and its losses are measured.
+    """
+
+    def __init__(self, settings: EvaluateSettings, lora: Path, resolution: int) -> None:
+        self._settings = settings
+        self._lora = lora
+        self._resolution = resolution
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def style_features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """images: N of one size; returns (N, 1280) of EfficientNet-Lite0."""
+        return style_features(images, self._style_network)
+
+    def clip_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """CLIPScore, 0 to 100, of each image with its prompt, by MODEL_CLIP."""
+        return clip_scores(images, prompts, locate_model(self._settings, "model_clip"), self._device)
+
+    def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
+        """Loss of each image, over all timesteps; the captions are encoded anew, as a LoRA may sit there too."""
+        pipeline = family_of(self._settings).open_pipeline(self._settings)
+        base = losses_of(pipeline, images, self._resolution)
+        pipeline.put_on_lora(self._lora)
+        return Sides(base, losses_of(pipeline, images, self._resolution))
+
+    @cached_property
+    def _style_network(self) -> StyleFeatures:
+        return StyleFeatures().to(self._device)

@@ -1,0 +1,126 @@
+"""Drawing, measuring and deciding are three works: what a setting does not decide is not done again for it."""
+
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from service import miniature
+from service.artifacts.kinds import evaluation, measurements
+from service.artifacts.publishing import fetch, list_artifacts, read_manifest
+from service.diffusion.drawing import comparison
+from service.evaluation import judges
+from service.evaluation.judges import LoadedJudges
+from service.exits import Rejected
+from service.jobs.evaluate import evaluate
+from service.settings.demo import DEMO_VARIABLES
+from service.settings.evaluate import EvaluateSettings
+from service.storage.interface import ObjectStore
+from service.storage.opening import open_store
+from tests.integration.chain import SMALL
+
+
+@pytest.fixture(scope="module")
+def copy(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("stages") / "run"))
+
+
+@pytest.fixture
+def store(copy: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """A trained run that was evaluated once."""
+    for name, value in (DEMO_VARIABLES | SMALL).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ARTIFACTS_URI", str(copy / "artifacts"))
+    monkeypatch.setenv("WORK_DIR", str(copy / "work"))
+    evaluate(EvaluateSettings())
+    return open_store(str(copy / "artifacts"))
+
+
+def refuse(*_: Any, **__: Any) -> NoReturn:
+    raise AssertionError("this is not to be done again")
+
+
+@pytest.fixture
+def without_drawing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setattr(comparison, "family_of", refuse)
+    return store
+
+
+@pytest.fixture
+def without_models(without_drawing: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setattr(judges, "family_of", refuse)
+    for name in ("style_features", "clip_scores", "held_out_losses"):
+        monkeypatch.setattr(LoadedJudges, name, refuse)
+    return without_drawing
+
+
+def read(store: ObjectStore, path: str) -> evaluation.Evaluation:
+    return evaluation.read_json(fetch(store, path, Path("unused")))
+
+
+def made(store: ObjectStore) -> list[str]:
+    return list_artifacts(store, "runs/demo")
+
+
+def test_whether_an_unpromoted_lora_is_a_failure_changes_nothing_that_is_stored(without_models: ObjectStore) -> None:
+    unpromoted = {"style_gain": 9.0}
+    evaluate(EvaluateSettings(**unpromoted))
+    before = made(without_models)
+    with pytest.raises(Rejected, match="the style comes no nearer"):
+        evaluate(EvaluateSettings(fail_unless_promoted=True, **unpromoted))
+    assert made(without_models) == before
+
+
+@pytest.mark.parametrize(
+    "changed", [{"confidence": 0.9}, {"live_share": 0.0}, {"adherence_margin": 50.0}, {"style_gain": -9.0}]
+)
+def test_another_threshold_or_confidence_decides_anew_from_what_was_measured_without_a_model(
+    changed: dict[str, float], without_models: ObjectStore
+) -> None:
+    before = read(without_models, evaluate(EvaluateSettings()))
+    again = read(without_models, evaluate(EvaluateSettings(**changed)))
+    assert again.measurements == before.measurements
+    assert [(one.base, one.lora) for one in again.findings] == [(one.base, one.lora) for one in before.findings]
+    assert again.settings.items() >= changed.items()
+    assert again != before
+
+
+def test_another_clip_measures_anew_the_pictures_that_are_stored(without_drawing: ObjectStore, tmp_path: Path) -> None:
+    shutil.copytree(miniature.CLIP, tmp_path / "clip")
+    before = read(without_drawing, evaluate(EvaluateSettings()))
+    again = read(without_drawing, evaluate(EvaluateSettings(model_clip=str(tmp_path / "clip"))))
+    assert again.measurements != before.measurements
+    assert again.findings == before.findings, "it is the same CLIP in another place"
+
+
+def test_an_evaluation_names_the_lora_the_data_set_and_what_it_was_measured_from(store: ObjectStore) -> None:
+    path = evaluate(EvaluateSettings())
+    lora, dataset, measured = read_manifest(store, path).parents
+    assert (lora, dataset, measured) == (
+        read(store, path).lora,
+        read(store, path).dataset,
+        read(store, path).measurements,
+    )
+    images = read_manifest(store, measured).parents[-1]
+    assert read_manifest(store, images).parents == [lora]
+    assert [read_manifest(store, one).kind for one in (lora, dataset, measured, images)] == [
+        "lora",
+        "dataset",
+        "measurements",
+        "images",
+    ]
+
+
+def test_the_measurements_hold_a_figure_for_each_picture_and_each_held_out_image(store: ObjectStore) -> None:
+    path = read(store, evaluate(EvaluateSettings())).measurements
+    assert path is not None
+    found = measurements.read_arrays(fetch(store, path, Path("unused")))
+    pictures, held_out = len(found.of.prompts), len(found.of.held_out)
+    assert pictures == 4
+    shapes = {name: array.shape for name, array in found.arrays.items()}
+    assert shapes["base_clip_scores"] == shapes["pixel_differences"] == (pictures,)
+    assert shapes["lora_features"] == (pictures, 1280)
+    assert shapes["base_held_out_losses"] == (held_out,)
+    assert all(np.isfinite(array).all() for array in found.arrays.values())
