@@ -68,7 +68,9 @@ def images(tmp_path: Path) -> list[CaptionedImage]:
 def trainer_of(images: list[CaptionedImage], settings: TrainSettings, family: Family) -> Trainer:
     parts, accelerator = family.load(settings), Accelerator(cpu=True)
     store = open_store(settings.artifacts_uri)
-    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Coordinator(accelerator), settings)
+    data, held_out, _ = encode_dataset(
+        parts, images, images[:2], also=[], store=store, coordinator=Coordinator(accelerator), settings=settings
+    )
     torch.manual_seed(settings.seed)
     denoiser = parts.trainable(settings, torch.float32)
     return Trainer(accelerator, denoiser, parts.noise_scheduler, data, held_out, settings)
