@@ -26,7 +26,7 @@ class Clip:
 
     @torch.no_grad()
     def scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        """CLIPScore of each image with its prompt, 100·max(cos(image, text), 0) (Hessel et al. 2021, as torchmetrics scales it).
+        """CLIPScore of each image with its prompt, 100·max(cos(image, text), 0) (Hessel et al. 2021).
 
         images: a batch, of any sizes; prompts: as many, cut at the length that the text encoder reads.
         """

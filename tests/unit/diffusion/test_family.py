@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from service.artifacts.publishing import fetch, publish_version
 from service.diffusion import families
+from service.diffusion.drawing import comparison
 from service.diffusion.families import family_name, family_of, token_counter
 from service.diffusion.family import Family
 from service.diffusion.held_out import losses_of
@@ -146,8 +147,8 @@ def test_it_resumes_to_the_same_bits(images: list[CaptionedImage], tmp_path: Pat
 
 def test_train_and_infer_publish_a_lora_and_pictures_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    for job in (train_job, infer_job):
-        monkeypatch.setattr(job, "family_of", lambda _: FlowFamily(settings))
+    for module in (train_job, comparison):
+        monkeypatch.setattr(module, "family_of", lambda _: FlowFamily(settings))
     pictures(tmp_path / "dataset")
     store = open_store(settings.artifacts_uri)
     dataset = publish_version(store, tmp_path / "dataset", kind="dataset", prefix="datasets/ours")
