@@ -20,7 +20,7 @@ help:
 	@echo "make image       the container image $(IMAGE)"
 	@echo "make test-image  the built image and the Kubernetes manifests"
 	@echo "make benchmark   the figures of the README, against the peers; some two hours"
-	@echo "make readme      brings the README's tables and picture up to date"
+	@echo "make readme      brings the README's exit codes and the page of settings up to date"
 	@echo "make lock        resolves the dependencies anew into the two lock files"
 
 $(VENV)/python:

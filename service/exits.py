@@ -182,7 +182,7 @@ def judge(error: Exception) -> tuple[ExitCode, str]:
     if isinstance(error, ServiceError):
         return error.exit_code, str(error)
     if isinstance(error, OSError) and error.errno in FULL_DISK | REFUSING_DISK | FAILING_DISK:
-        return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; {disk_advice(error.errno)}"
+        return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; {disk_advice(error)}"
     if type(error).__name__ == "OutOfMemoryError":
         return (
             ExitCode.OUT_OF_DEVICE_MEMORY,
@@ -195,9 +195,10 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def disk_advice(number: int) -> str:
-    if number in FULL_DISK:
-        return "free some space and start again"
-    if number in REFUSING_DISK:
-        return f"make it writable for user {os.getuid()}, or set WORK_DIR or ARTIFACTS_URI to another place"
-    return "check the volume, or set WORK_DIR or ARTIFACTS_URI to another place"
+def disk_advice(error: OSError, setting: str = "WORK_DIR or ARTIFACTS_URI") -> str:
+    """What to do about an error of the local disk; `setting` moves what is there to another place."""
+    if error.errno in FULL_DISK:
+        return f"free some space, or set {setting} to a larger volume"
+    if error.errno in REFUSING_DISK:
+        return f"make it writable for user {os.getuid()}, or set {setting} to another place"
+    return f"check the volume, or set {setting} to another place"

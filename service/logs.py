@@ -3,15 +3,14 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Generator, Iterable
+from typing import Any, Literal, TypeVar
 
 import structlog
 from rich.console import Console
 from rich.progress import track
 from structlog.typing import EventDict, WrappedLogger
 
-from service.exits import ExitCode, judge
 from service.redaction import redacted, redacted_values, secrets_of
 
 LogFormat = Literal["auto", "json", "console"]
@@ -85,37 +84,3 @@ def progress_bar(items: Iterable[Item], what: str, total: int) -> Generator[Item
         yield item
         if done % every == 0 or done == total:
             log.info("progress", what=what, done=done, total=total)
-
-
-class End(NamedTuple):
-    """How a job ended: with which code and, in one line, why; or with which result. `at_once`: nobody wants to wait."""
-
-    code: ExitCode
-    error: str = ""
-    result: object = None
-    at_once: bool = False
-
-
-def guarded(action: Callable[[], object]) -> ExitCode:
-    """Runs a job, or a process of one; whatever ends it becomes one line and an exit code, a bug a stack trace as well."""
-    return ended(action).code
-
-
-def ended(action: Callable[[], object]) -> End:
-    """The same, with all that there is to say about the end."""
-    log = structlog.get_logger(__name__)
-    try:
-        return End(ExitCode.DONE, result=action())
-    except Exception as error:
-        # The one place where every failure becomes an exit code.
-        code, message = judge(error)
-        if code == ExitCode.STOPPED:
-            log.info("stopped", reason=message, exit_code=int(code))  # as it should be: nobody is to be woken by it
-        else:
-            log.error("failed", error=message, exit_code=int(code), exc_info=code == ExitCode.BUG)
-        return End(code, message)
-    except KeyboardInterrupt:
-        # The second Ctrl-C of an impatient person, who knows where it happened.
-        message = "interrupted at once; what is finished is stored, start the job again to go on"
-        log.info("stopped", reason=message, exit_code=int(ExitCode.STOPPED))
-        return End(ExitCode.STOPPED, message, at_once=True)

@@ -1,15 +1,17 @@
-"""How a job ended, as JSON in a small file: Kubernetes shows it in the status of the pod, `kubectl describe` in its text."""
+"""How a job ended: its exit code, and JSON in a small file.
+
+Kubernetes shows the file in the status of the pod, and `kubectl describe` in its text.
+"""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
-from service.exits import MEANINGS
-from service.logs import End
+from service.exits import MEANINGS, ExitCode, judge
 from service.redaction import redacted_values, secrets_of
 
 KUBERNETES = Path("/dev/termination-log")
@@ -20,6 +22,39 @@ ELLIPSIS = "…"
 log = structlog.get_logger(__name__)
 
 
+class End(NamedTuple):
+    """How a job ended: with which code and, in one line, why; or with which result. `at_once`: nobody wants to wait."""
+
+    code: ExitCode
+    error: str = ""
+    result: object = None
+    at_once: bool = False
+
+
+def guarded(action: Callable[[], object]) -> ExitCode:
+    """Runs a job, or a process of one; whatever ends it becomes one line and an exit code, a bug a stack trace as well."""
+    return ended(action).code
+
+
+def ended(action: Callable[[], object]) -> End:
+    """The same, with all that there is to say about the end."""
+    try:
+        return End(ExitCode.DONE, result=action())
+    except Exception as error:
+        # The one place where every failure becomes an exit code.
+        code, message = judge(error)
+        if code == ExitCode.STOPPED:
+            log.info("stopped", reason=message, exit_code=int(code))  # as it should be: nobody is to be woken by it
+        else:
+            log.error("failed", error=message, exit_code=int(code), exc_info=code == ExitCode.BUG)
+        return End(code, message)
+    except KeyboardInterrupt:
+        # The second Ctrl-C of an impatient person, who knows where it happened.
+        message = "interrupted at once; what is finished is stored, start the job again to go on"
+        log.info("stopped", reason=message, exit_code=int(ExitCode.STOPPED))
+        return End(ExitCode.STOPPED, message, at_once=True)
+
+
 def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path | None:
     """The file to write: OUTCOME_FILE, else that of Kubernetes where there is one. None: nobody asks."""
     if named := environment.get("OUTCOME_FILE"):
@@ -27,7 +62,7 @@ def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path
     return kubernetes if kubernetes.is_file() and os.access(kubernetes, os.W_OK) else None
 
 
-def tell_outcome(job: str, end: End) -> None:
+def report_outcome(job: str, end: End) -> None:
     """Leaves the outcome of this process's job where Kubernetes, or whoever set OUTCOME_FILE, looks for it."""
     run_id = structlog.contextvars.get_contextvars().get("run_id") or os.environ.get("RUN_ID") or ""
     write_outcome(place(os.environ), job, str(run_id), end, os.environ)

@@ -8,7 +8,19 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers import S3Server, moto_server, rclone_server
 
-OURS = ("MODEL_", "DATA_PREP_", "TRAIN_", "INFER_", "EVALUATE_", "PROMOTE_", "RETRAIN_", "DOCTOR_", "PRUNE_", "AWS_")
+OURS = (
+    "MODEL_",
+    "DATA_PREP_",
+    "TRAIN_",
+    "INFER_",
+    "EVALUATE_",
+    "PROMOTE_",
+    "RETRAIN_",
+    "DOCTOR_",
+    "PRUNE_",
+    "AWS_",
+    "S3_",
+)
 OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 

@@ -1,42 +1,88 @@
-"""Brings the tables of the README up to date: `python -m tests.readme`."""
+"""Brings the README's table of exit codes and the page of settings up to date: `python -m tests.readme`."""
 
 import re
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic_settings import BaseSettings
 
 from service.exits import MEANINGS
-from service.settings.catalogue import SETTINGS, readme_table
-from service.settings.common import CommonSettings
+from service.settings.catalogue import all_settings
+from service.settings.common import CommonSettings, flag_name, variable_name
+from service.settings.declaring import role_of
 from service.settings.models import FamilySettings
+from service.settings.s3 import S3Settings
 
-README = Path(__file__).parents[1] / "README.md"
-TABLES = {
-    "shared": CommonSettings,
-    "models": FamilySettings,
-    **{job: SETTINGS[job] for job in SETTINGS if job != "demo"},
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+SETTINGS_PAGE = ROOT / "service" / "settings" / "README.md"
+INTRODUCTION = """# Settings
+
+Every variable is also a flag, and `sdlora JOB --help` explains it; `sdlora config` shows them all with their values. A misspelt
+variable with one of our prefixes is an error. What *decides* is part of the result's identity: of two values come two results,
+and a training that is half done does not go on with another. Everything else may be turned between two attempts.
+
+`make readme` writes this page from the classes in this folder, where each setting is declared once."""
+SECTIONS: dict[str, type[BaseSettings]] = {
+    "All jobs": CommonSettings,
+    "S3": S3Settings,
+    "Models": FamilySettings,
+    **{job: settings for job, settings in all_settings().items() if job != "demo"},
 }
+SHARED = (FamilySettings, CommonSettings, S3Settings)
 
 
-def with_tables(text: str) -> str:
-    """The README with every table between its marks as the settings and the exit codes give it now."""
-    for name, settings in TABLES.items():
-        text = with_table(text, f"settings: {name}", readme_table(settings))
-    return with_table(text, "exit codes", exit_codes())
+def settings_page() -> str:
+    """The page with a table for each job, and for what several share."""
+    parts = [INTRODUCTION, *(f"## {title}\n\n{table_of(settings)}" for title, settings in SECTIONS.items())]
+    return "\n\n".join(parts) + "\n"
 
 
-def with_table(text: str, name: str, table: str) -> str:
-    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+def table_of(settings: type[BaseSettings]) -> str:
+    """Markdown table of the fields that `settings` does not share with the other jobs."""
+    bases = [base for base in SHARED if not issubclass(base, settings)]
+    shared = set(bases[0].model_fields) if bases else set()
+    rows = ["| Variable | Flag | Default | Decides | Meaning |", "|---|---|---|---|---|"]
+    for name, field in settings.model_fields.items():
+        if name not in shared:
+            role = role_of(field)
+            cells = (
+                f"`{variable_name(settings, name)}`",
+                f"`{flag_name(settings, name)}`",
+                shown(field.default),
+                "yes" if role is not None and role.decides else "",
+                (field.description or "") + choices(field.annotation),
+            )
+            rows.append("| {} | {} | {} | {} | {} |".format(*(cell.replace("|", "\\|") for cell in cells)))
+    return "\n".join(rows)
+
+
+def choices(annotation: Any) -> str:
+    """What a setting may be, where that is one of a few words."""
+    words = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return f" One of {', '.join(f'`{word}`' for word in words)}." if words else ""
+
+
+def shown(default: Any) -> str:
+    """A default as a user would write it in the environment."""
+    if default is None:
+        return ""
+    if isinstance(default, list):
+        return "`" + ("\\n" if any("," in item for item in default) else ",").join(default) + "`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def with_exit_codes(text: str) -> str:
+    """The README with its table of exit codes as they are now."""
+    start, end = "<!-- exit codes -->", "<!-- end of exit codes -->"
     if text.count(start) != 1 or text.count(end) != 1:
-        raise ValueError(f"the README has no place for the {name!r}, or more than one")
-    marked = f"{start}\n{table}\n{end}"
+        raise ValueError("the README has no place for the exit codes, or more than one")
+    rows = ["| Code | Meaning | What to do |", "|---|---|---|"]
+    rows += [f"| {code:d} | {meaning.what} | {meaning.next} |" for code, meaning in sorted(MEANINGS.items())]
+    marked = "\n".join([start, *rows, end])
     return re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: marked, text, flags=re.DOTALL)
 
 
-def exit_codes() -> str:
-    rows = ["| Code | Meaning | What to do |", "|---|---|---|"]
-    return "\n".join(
-        rows + [f"| {code:d} | {meaning.what} | {meaning.next} |" for code, meaning in sorted(MEANINGS.items())]
-    )
-
-
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(with_exit_codes(README.read_text(encoding="utf-8")), encoding="utf-8")
+    SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")

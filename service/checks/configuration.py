@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
-from service.checks.findings import Finding, failure, ok
+from service.checks.result import CheckResult, failure, ok
 from service.exits import BadConfiguration
-from service.settings.catalogue import SETTINGS, check_variables, explain_validation
+from service.settings.catalogue import all_settings
+from service.settings.variables import check_variables, explain_validation
 
 
-def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Iterable[Finding]:
-    """A finding for the names of the variables, and one a job for their values."""
+def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Iterable[CheckResult]:
+    """A result for the names of the variables, and one a job for their values."""
     try:
         check_variables(environment)
         yield ok("variables", "none is misspelt")
@@ -20,9 +21,12 @@ def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Itera
             BadConfiguration(f"{error}; correct the name: as it is, the variable does nothing"),
         )
     for job in jobs:
+        settings = all_settings()[job]
         try:
-            SETTINGS[job]()
+            settings()
             yield ok(f"settings {job}", "all values are accepted")
         except ValidationError as error:
-            told = explain_validation(SETTINGS[job], error)
-            yield failure(f"settings {job}", BadConfiguration(f"{told}; `sdlora {job} --help` explains the variable"))
+            problems = explain_validation(settings, error)
+            yield failure(
+                f"settings {job}", BadConfiguration(f"{problems}; `sdlora {job} --help` explains the variable")
+            )

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.checks.findings import Finding, ok, warning
+from service.checks.result import CheckResult, ok, warning
 from service.exits import BadConfiguration, BadData, InputOutput
 from service.storage.disk import disk_errors
 
@@ -21,7 +21,7 @@ NVIDIA = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/de
 SIDE = 64
 
 
-def check_gpu(required: bool) -> Finding:
+def check_gpu(required: bool) -> CheckResult:
     """Whether torch can compute on a GPU, and rightly so."""
     import torch
 
@@ -39,10 +39,10 @@ def check_gpu(required: bool) -> Finding:
     for index in range(len(names)):
         multiply(torch.device("cuda", index))
     free = min(torch.cuda.mem_get_info(index)[0] for index in range(len(names))) / GIB
-    told = f"{len(names)} × {names[0]}, {free:.1f} GiB free, CUDA {torch.version.cuda}"
+    found = f"{len(names)} × {names[0]}, {free:.1f} GiB free, CUDA {torch.version.cuda}"
     if not torch.cuda.is_bf16_supported():
-        return warning("GPU", f"{told}, without bf16", "set TRAIN_MIXED_PRECISION=fp16; `auto` trains in fp32 here")
-    return ok("GPU", f"{told}, bf16")
+        return warning("GPU", f"{found}, without bf16", "set TRAIN_MIXED_PRECISION=fp16; `auto` trains in fp32 here")
+    return ok("GPU", f"{found}, bf16")
 
 
 def multiply(device: "torch.device") -> None:
@@ -55,7 +55,7 @@ def multiply(device: "torch.device") -> None:
             raise BadData(f"{device} multiplies wrongly in {dtype}; drain the node and have the card looked at")
 
 
-def check_disk(work_dir: Path, least_gib: float) -> Finding:
+def check_disk(work_dir: Path, least_gib: float) -> CheckResult:
     """Whether WORK_DIR can be written to, and holds what the jobs put there."""
     with disk_errors(work_dir, "WORK_DIR"):
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def check_disk(work_dir: Path, least_gib: float) -> Finding:
     return ok("disk", f"WORK_DIR={work_dir} can be written to, {free:.1f} GiB free")
 
 
-def check_shared_memory(folder: Path = SHM, least: int = SHM_BYTES) -> Finding:
+def check_shared_memory(folder: Path = SHM, least: int = SHM_BYTES) -> CheckResult:
     """Processes that train together exchange their gradients through it; a full one kills them with a bus error."""
     advice = "docker run --shm-size 2g, or an emptyDir with `medium: Memory` at /dev/shm"
     if not os.access(folder, os.W_OK):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.artifacts.publishing import read_manifest
-from service.checks.findings import Finding, ok, warning
+from service.checks.result import CheckResult, ok, warning
 from service.diffusion.models import ModelFiles, locate_model
 from service.exits import AccessDenied, BadData, MissingInput
 from service.settings.models import ModelSettings
@@ -20,7 +20,7 @@ CARDS = {
 WEIGHTS = (".safetensors", ".bin")
 
 
-def check_model(settings: ModelSettings, field: str) -> Finding:
+def check_model(settings: ModelSettings, field: str) -> CheckResult:
     """Where the model that the setting `field` names will come from. Raises what the job would end with, or sooner."""
     name, variable = str(getattr(settings, field)), field.upper()
     check = f"model {field.removeprefix('model_')}"
@@ -35,7 +35,7 @@ def check_model(settings: ModelSettings, field: str) -> Finding:
     return ok(check, "the miniature" if name == "miniature" else f"the folder {files.name}")
 
 
-def check_mirror(check: str, variable: str, uri: str, card: str) -> Finding:
+def check_mirror(check: str, variable: str, uri: str, card: str) -> CheckResult:
     """The manifest and the sizes of the files; their contents are verified when they are fetched."""
     store = open_store(uri)
     manifest = read_manifest(store, "")
@@ -57,7 +57,7 @@ def require_model(names: set[str], files: ModelFiles, card: str) -> None:
         )
 
 
-def check_hub(check: str, files: ModelFiles, card: str) -> Finding:
+def check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
     """Online the hub is asked for the revision, offline the cache must have it."""
     import httpx2  # the hub's library takes a moment to import, and most set-ups never ask it
     from huggingface_hub import HfApi, constants

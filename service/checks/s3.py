@@ -10,8 +10,9 @@ from typing import Any
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from service.checks.findings import Finding, ok, warning
+from service.checks.result import CheckResult, ok, warning
 from service.exits import AccessDenied, BadData, MissingInput
+from service.settings.s3 import S3Settings
 from service.storage.interface import ObjectStore
 from service.storage.s3.connection import new_client
 from service.storage.s3.errors import ALREADY_THERE, NO_CONDITIONS, code_of, explained
@@ -38,20 +39,21 @@ class S3Probe:
         self._bucket = store.bucket
         with self._explaining():
             # The store's own, but that it gives up sooner: somebody is waiting for the answer.
-            self._client = new_client(botocore.session.get_session(), ATTEMPTS, connect_timeout=5, read_timeout=30)
+            settings = S3Settings().or_else(s3_connect_timeout=5, s3_read_timeout=30)
+            self._client = new_client(botocore.session.get_session(), ATTEMPTS, settings)
 
     @classmethod
     def of(cls, store: ObjectStore) -> "S3Probe":
         assert isinstance(store, S3Store)
         return cls(store)
 
-    def answers(self) -> Finding:
+    def answers(self) -> CheckResult:
         """Whether there is a server with the bucket, and what time it thinks it is."""
         try:
             with self._explaining():
                 headers = self._headers_of_bucket()
         except AccessDenied as error:
-            # Also said by a server for whom the bucket itself is closed and our prefix is not: what follows will tell.
+            # Also said by a server for whom the bucket itself is closed and our prefix is not: what follows will show.
             if not isinstance(error.__cause__, ClientError):
                 raise
             headers = answered(error.__cause__)
@@ -78,8 +80,8 @@ class S3Probe:
                 ) from error
             raise
 
-    def conditional(self, key: str) -> Finding:
-        """Whether a second writer is told that there was a first one (If-None-Match), and a change in between (If-Match)."""
+    def conditional(self, key: str) -> CheckResult:
+        """Whether a second writer hears of a first one (If-None-Match), and of a change in between (If-Match)."""
         where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._full(key)}
         honoured = []
         with self._explaining():
@@ -100,7 +102,7 @@ class S3Probe:
             "nothing is lost by it, but of two promotions at the same moment the later one stands",
         )
 
-    def multipart(self, key: str) -> Finding:
+    def multipart(self, key: str) -> CheckResult:
         """An upload in two parts, read back."""
         where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._full(key)}
         parts = [b"s" * SMALLEST_PART, b"d" * 1000]

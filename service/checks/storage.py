@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from service import stopping
-from service.checks.findings import Finding, Status, failure, found, ok, warning
+from service.checks.result import CheckResult, CheckStatus, failure, ok, result_of, warning
 from service.exits import BadData, MissingInput, ServiceError
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.local import LocalStore
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CONTENT = b"written by sdlora doctor, which deletes it again\n"
 
 
-def storage_checks(uri: str) -> Iterator[Finding]:
-    """A finding for each thing that the jobs do in a store. The objects are deleted whatever happens on the way."""
+def storage_checks(uri: str) -> Iterator[CheckResult]:
+    """A result for each thing that the jobs do in a store. The objects are deleted whatever happens on the way."""
     try:
         store = open_store(uri)
         s3 = s3_probe(store)
@@ -27,24 +27,24 @@ def storage_checks(uri: str) -> Iterator[Finding]:
         yield failure("storage", error)
         return
     prefix = f"doctor-{uuid.uuid4().hex[:12]}"
-    checks = Checks(store, prefix)
+    checks = StoreChecks(store, prefix)
     try:
         if s3 is not None:
-            answers = found("storage", s3.answers)
+            answers = result_of("storage", s3.answers)
             yield answers
-            if answers.status == Status.FAILURE:
+            if answers.status == CheckStatus.FAILURE:
                 for name in ("write", "read", "list", "conditional write", "multipart", "delete"):
                     yield warning(f"storage {name}", "not tried", "mend the storage first, then start doctor again")
                 return
         for name, check in (("write", checks.write), ("read", checks.read), ("list", checks.list)):
             stopping.check()
-            yield found(f"storage {name}", check)
+            yield result_of(f"storage {name}", check)
         if s3 is None:
-            yield found("storage conditional write", checks.exclusive)
+            yield result_of("storage conditional write", checks.exclusive)
         else:
-            yield found("storage conditional write", lambda: s3.conditional(f"{prefix}-conditional"))
-            yield found("storage multipart", lambda: s3.multipart(f"{prefix}-multipart"))
-        yield found("storage delete", checks.delete)
+            yield result_of("storage conditional write", lambda: s3.conditional(f"{prefix}-conditional"))
+            yield result_of("storage multipart", lambda: s3.multipart(f"{prefix}-multipart"))
+        yield result_of("storage delete", checks.delete)
     finally:
         clean_up(store, prefix)
 
@@ -59,14 +59,14 @@ def s3_probe(store: ObjectStore) -> "S3Probe | None":
 
 
 def clean_up(store: ObjectStore, prefix: str) -> None:
-    """Deletes what is left. Of a store that does not let us, the findings have told already."""
+    """Deletes what is left. Of a store that does not let us, the results say so already."""
     with suppress(ServiceError):
         for entry in list(store.list(prefix)):
             with suppress(ServiceError):
                 store.delete(entry.key)
 
 
-class Checks:
+class StoreChecks:
     """What every kind of store must do."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
@@ -74,11 +74,11 @@ class Checks:
         self._prefix = prefix
         self._key = f"{prefix}-object"
 
-    def write(self) -> Finding:
+    def write(self) -> CheckResult:
         self._store.put(self._key, CONTENT)
         return ok("storage write", f"{self._store.uri} takes objects")
 
-    def read(self) -> Finding:
+    def read(self) -> CheckResult:
         try:
             content = self._store.get(self._key)
         except NotFound as error:
@@ -90,7 +90,7 @@ class Checks:
             )
         return ok("storage read", "what was written is read back")
 
-    def list(self) -> Finding:
+    def list(self) -> CheckResult:
         if self._key not in {entry.key for entry in self._store.list(self._prefix)}:
             raise BadData(
                 f"{self._store.uri} does not list what was just written; the store must be consistent, as S3 has been "
@@ -98,7 +98,7 @@ class Checks:
             )
         return ok("storage list", "what was written is listed")
 
-    def exclusive(self) -> Finding:
+    def exclusive(self) -> CheckResult:
         """In a folder: of two writers of one key, only the first one wins."""
         key = f"{self._prefix}-exclusive"
         first, second = self._store.put_if_absent(key, b"first"), self._store.put_if_absent(key, b"second")
@@ -110,7 +110,7 @@ class Checks:
             )
         return ok("storage conditional write", "of two writers the first one wins")
 
-    def delete(self) -> Finding:
+    def delete(self) -> CheckResult:
         self._store.delete(self._key)
         if self._key in {entry.key for entry in self._store.list(self._prefix)}:
             return warning(

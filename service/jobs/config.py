@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from service.exits import BadConfiguration
 from service.redaction import redacted_values, secrets_of
-from service.settings.catalogue import SETTINGS, check_variables, explain_validation
+from service.settings.catalogue import all_settings
 from service.settings.common import variable_name
+from service.settings.variables import check_variables, explain_validation
 
 
 def config(flags: list[str]) -> None:
@@ -20,7 +21,7 @@ def config(flags: list[str]) -> None:
     if flags not in ([], ["--check"]):
         raise BadConfiguration(f"config takes --check or nothing, not {' '.join(flags)}")
     effective: dict[str, object] = {}
-    for settings in SETTINGS.values():
+    for settings in all_settings().values():
         try:
             values = settings().public()
         except ValidationError as error:

@@ -12,66 +12,67 @@ from rich.table import Table
 
 from service import stopping
 from service.checks.configuration import check_settings
-from service.checks.findings import Finding, Status, first_failure, found
 from service.checks.machine import check_disk, check_gpu, check_shared_memory
 from service.checks.models import check_model
+from service.checks.result import CheckResult, CheckStatus, first_failure, result_of
 from service.checks.storage import storage_checks
 from service.exits import BadConfiguration, ChecksFailed
 from service.logs import configure_logs, on_terminal
 from service.redaction import redacted, secrets_of
-from service.settings.catalogue import SETTINGS, explain_validation
+from service.settings.catalogue import all_settings
 from service.settings.doctor import DoctorSettings
 from service.settings.models import ModelSettings
+from service.settings.variables import explain_validation
 
-COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILURE: "bold red"}
+COLOURS = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILURE: "bold red"}
 
 log = structlog.get_logger(__name__)
 
 
 def doctor(flags: list[str]) -> str:
-    """Tells a finding for each check, then how many failed.
+    """Reports a result for each check, then how many failed.
 
     Raises ChecksFailed with the exit code of the first failure: the one with which a job would end.
     """
-    settings = read_what_can_be_read(flags)
+    settings = _read_what_can_be_read(flags)
     configure_logs(settings.log_format, job="doctor", run_id=settings.run_id)
     if on_terminal(settings.log_format):
         with Console(stderr=True).status("looking at everything once …"):
-            findings = list(all_checks(settings))
-        show(findings)
+            results = list(_all_checks(settings))
+        _print_table(results)
     else:
-        findings = []
-        for finding in all_checks(settings):
-            tell(finding)
-            findings.append(finding)
-    failed = [finding for finding in findings if finding.status == Status.FAILURE]
-    if (first := first_failure(findings)) is not None:
+        results = []
+        for result in _all_checks(settings):
+            _log_result(result)
+            results.append(result)
+    failed = [result for result in results if result.status == CheckStatus.FAILURE]
+    if (first := first_failure(results)) is not None:
         raise ChecksFailed(
-            f"{len(failed)} of {len(findings)} checks failed: {', '.join(finding.check for finding in failed)}; the first: "
+            f"{len(failed)} of {len(results)} checks failed: {', '.join(result.check for result in failed)}; the first: "
             f"{first.fact}; {first.advice}",
             first.exit_code,
         )
-    warnings = sum(finding.status == Status.WARNING for finding in findings)
-    log.info("fit", checks=len(findings), warnings=warnings)
-    return f"{len(findings)} checks, {warnings} warnings"
+    warnings = sum(result.status == CheckStatus.WARNING for result in results)
+    log.info("fit", checks=len(results), warnings=warnings)
+    return f"{len(results)} checks, {warnings} warnings"
 
 
-def all_checks(settings: DoctorSettings) -> Iterator[Finding]:
+def _all_checks(settings: DoctorSettings) -> Iterator[CheckResult]:
     """Every check in its turn, the cheap ones first."""
     yield from check_settings([*settings.jobs, "doctor"], os.environ)
-    yield found("disk", lambda: check_disk(settings.work_dir, settings.min_disk_gib))
-    yield found("shared memory", check_shared_memory)
+    yield result_of("disk", lambda: check_disk(settings.work_dir, settings.min_disk_gib))
+    yield result_of("shared memory", check_shared_memory)
     yield from storage_checks(settings.artifacts_uri)
-    for field in dict.fromkeys(field for job in settings.jobs for field in models_of(job)):
+    for field in dict.fromkeys(field for job in settings.jobs for field in _models_of(job)):
         stopping.check()
-        yield found(f"model {field.removeprefix('model_')}", lambda field=field: check_model(settings, field))  # type: ignore[misc]
+        yield result_of(f"model {field.removeprefix('model_')}", lambda field=field: check_model(settings, field))  # type: ignore[misc]
     stopping.check()
-    yield found("GPU", lambda: check_gpu(settings.require_gpu))
+    yield result_of("GPU", lambda: check_gpu(settings.require_gpu))
 
 
-def models_of(job: str) -> tuple[str, ...]:
+def _models_of(job: str) -> tuple[str, ...]:
     """The fields of the models that a job will load; all that it may load where its settings are refused."""
-    settings = SETTINGS[job]
+    settings = all_settings()[job]
     assert issubclass(settings, ModelSettings)
     try:
         return settings().models()
@@ -79,8 +80,8 @@ def models_of(job: str) -> tuple[str, ...]:
         return settings.known_models()
 
 
-def read_what_can_be_read(flags: list[str]) -> DoctorSettings:
-    """The settings of the environment, with the default in place of each that is refused: `check_settings` tells of them."""
+def _read_what_can_be_read(flags: list[str]) -> DoctorSettings:
+    """The settings of the environment, with the default in place of each that is refused: `check_settings` names them."""
     try:
         return CliApp.run(DoctorSettings, cli_args=flags)
     except ValidationError as error:
@@ -95,23 +96,21 @@ def read_what_can_be_read(flags: list[str]) -> DoctorSettings:
         raise
 
 
-def tell(finding: Finding) -> None:
-    say = {Status.OK: log.info, Status.WARNING: log.warning, Status.FAILURE: log.error}[finding.status]
-    told = {"advice": finding.advice, "code": int(finding.exit_code)} if finding.status == Status.FAILURE else {}
-    if finding.status == Status.WARNING:
-        told = {"advice": finding.advice}
-    say("check", check=finding.check, status=str(finding.status), fact=finding.fact, **told)
+def _log_result(result: CheckResult) -> None:
+    write = {CheckStatus.OK: log.info, CheckStatus.WARNING: log.warning, CheckStatus.FAILURE: log.error}[result.status]
+    more: dict[str, str | int] = {"advice": result.advice} if result.advice else {}
+    if result.status == CheckStatus.FAILURE:
+        more |= {"code": int(result.exit_code)}
+    write("check", check=result.check, status=str(result.status), fact=result.fact, **more)
 
 
-def show(findings: list[Finding]) -> None:
+def _print_table(results: list[CheckResult]) -> None:
     """A table on standard output."""
     secrets = secrets_of(os.environ)
     table = Table(title="sdlora doctor", title_justify="left")
     for column in ("check", "", "what was found", "what to do"):
         table.add_column(column, overflow="fold")
-    for finding in findings:
-        status = f"[{COLOURS[finding.status]}]{finding.status}[/]"
-        table.add_row(
-            finding.check, status, *(escape(redacted(text, secrets)) for text in (finding.fact, finding.advice))
-        )
+    for result in results:
+        status = f"[{COLOURS[result.status]}]{result.status}[/]"
+        table.add_row(result.check, status, *(escape(redacted(text, secrets)) for text in (result.fact, result.advice)))
     Console().print(table)

@@ -18,7 +18,8 @@ from service.diffusion.families import family_of
 from service.diffusion.family import Denoiser, Parts
 from service.diffusion.images import read_split
 from service.diffusion.lora import assert_alive
-from service.logs import configure_logs, guarded
+from service.logs import configure_logs
+from service.outcome import guarded
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store

@@ -1,96 +1,56 @@
-"""Which settings class belongs to which job, and what follows from all of them: known variables, README tables."""
+"""The jobs, one record each. Nothing is imported before it is needed, so that `sdlora --help` answers at once."""
 
-import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args, get_origin
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import ValidationError
-
-from service.exits import BadConfiguration
-from service.settings.common import CommonSettings, flag_name, variable_name
-from service.settings.data_prep import DataPrepSettings
-from service.settings.demo import DemoSettings
-from service.settings.doctor import DoctorSettings
-from service.settings.evaluate import EvaluateSettings
-from service.settings.infer import InferSettings
-from service.settings.models import FamilySettings
-from service.settings.prune import PruneSettings
-from service.settings.train import TrainSettings
-
-SETTINGS: dict[str, type[CommonSettings]] = {
-    "data-prep": DataPrepSettings,
-    "train": TrainSettings,
-    "infer": InferSettings,
-    "evaluate": EvaluateSettings,
-    "demo": DemoSettings,
-    "doctor": DoctorSettings,
-    "prune": PruneSettings,
-}
-PREFIXES = ("ARTIFACTS_", "DATA_PREP_", "DOCTOR_", "EVALUATE_", "INFER_", "MODEL_", "PRUNE_", "TRAIN_")
+if TYPE_CHECKING:
+    from service.settings.common import CommonSettings
 
 
-def known_variables() -> set[str]:
-    return {variable_name(settings, field) for settings in SETTINGS.values() for field in settings.model_fields}
+class Job(NamedTuple):
+    """What there is to know of a job before it runs. Its function has its name, in a module of that name in service.jobs.
+
+    `settings`: its class and the module of it below service.settings; none for a job that looks at those of all others.
+    `in_chain`: one of the jobs that make a LoRA of images, which `demo` runs and `doctor` looks at. `reads_flags`: it is
+    given its flags as they are, because it looks for faults in the settings and must not fall over the first.
+    """
+
+    name: str
+    help: str
+    settings: str = ""
+    in_chain: bool = False
+    reads_flags: bool = False
+
+    @property
+    def function(self) -> Any:
+        name = self.name.replace("-", "_")
+        return getattr(import_module(f"service.jobs.{name}"), name)
+
+    @property
+    def settings_class(self) -> "type[CommonSettings]":
+        module, _, name = self.settings.partition(".")
+        found: type[CommonSettings] = getattr(import_module(f"service.settings.{module}"), name)
+        return found
 
 
-def misspelt_variables(environment: Iterable[str]) -> dict[str, str | None]:
-    """Variables of `environment` that bear one of our prefixes and are none of ours → the nearest that is, if any is near."""
-    known = known_variables()
-    unknown = sorted(name for name in environment if name.upper().startswith(PREFIXES) and name.upper() not in known)
-    return {name: next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)), None) for name in unknown}
+JOBS = {
+    job.name: job
+    for job in (
+        Job("data-prep", "images in, a captioned and published data set out", "data_prep.DataPrepSettings", True),
+        Job("train", "a data set in, checkpoints and a LoRA out", "train.TrainSettings", True),
+        Job("infer", "prompts in, images of the base model and of the LoRA out", "infer.InferSettings", True),
+        Job("evaluate", "LoRA against base on held-out images: promote, hold or reject", "evaluate.EvaluateSettings", True),
+        Job("demo", "the four above on the miniature, on a CPU, with no network", "demo.DemoSettings"),
+        Job("doctor", "what would fail, before a GPU hour is spent on it", "doctor.DoctorSettings", reads_flags=True),
+        Job("prune", "old checkpoints and leftovers out; lists first what it would delete", "prune.PruneSettings"),
+        Job("config", "the effective settings; --check fails on an unknown or bad one", reads_flags=True),
+    )
+}  # fmt: skip
+CHAIN = [job.name for job in JOBS.values() if job.in_chain]
 
 
-def check_variables(environment: Mapping[str, str]) -> None:
-    """Raises BadConfiguration when a variable is misspelt: a setting that silently does nothing costs a GPU hour."""
-    misspelt = misspelt_variables(environment)
-    if misspelt:
-        told = [
-            f"{name} is no setting" + (f", did you mean {near}?" if near else "") for name, near in misspelt.items()
-        ]
-        raise BadConfiguration("; ".join(told))
-
-
-def explain_validation(settings: type[CommonSettings], error: ValidationError) -> str:
-    """All that is wrong with the values in one line, by the names of the variables."""
-    told = []
-    for problem in error.errors():
-        message = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:
-            told.append(message)
-            continue
-        field = str(problem["loc"][0])
-        variable = variable_name(settings, field) if field in settings.model_fields else field.upper()
-        told.append(f"{variable}={problem['input']!r}: {message}")
-    return "; ".join(told)
-
-
-def readme_table(settings: type[CommonSettings]) -> str:
-    """Markdown table of the fields that `settings` does not share with the other jobs."""
-    bases = [base for base in (FamilySettings, CommonSettings) if not issubclass(base, settings)]
-    shared = set(bases[0].model_fields) if bases else set()
-    rows = ["| Variable | Flag | Default | Meaning |", "|---|---|---|---|"]
-    for name, field in settings.model_fields.items():
-        if name not in shared:
-            cells = (
-                variable_name(settings, name),
-                flag_name(settings, name),
-                shown(field.default),
-                (field.description or "") + choices(field.annotation),
-            )
-            rows.append("| `{}` | `{}` | {} | {} |".format(*(cell.replace("|", "\\|") for cell in cells)))
-    return "\n".join(rows)
-
-
-def choices(annotation: Any) -> str:
-    """What a setting may be, where that is one of a few words."""
-    words = get_args(annotation) if get_origin(annotation) is Literal else ()
-    return f" One of {', '.join(f'`{word}`' for word in words)}." if words else ""
-
-
-def shown(default: Any) -> str:
-    """A default as a user would write it in the environment."""
-    if default is None:
-        return ""
-    if isinstance(default, list):
-        return "`" + ("\\n" if any("," in item for item in default) else ",").join(default) + "`"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+@cache
+def all_settings() -> "dict[str, type[CommonSettings]]":
+    """Each job's class of settings, by the name of the job."""
+    return {job.name: job.settings_class for job in JOBS.values() if job.settings}

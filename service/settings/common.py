@@ -1,5 +1,6 @@
 """What every job's settings share. One declaration of a field gives its variable, its flag, its help and its README row."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.logs import LogFormat
 from service.redaction import USER_INFO
 from service.settings.declaring import only_how, role_of
+from service.settings.s3 import S3Settings
 
 
 def split_list(value: Any) -> Any:
@@ -19,6 +21,9 @@ def split_list(value: Any) -> Any:
     parts = value.splitlines() if "\n" in value else value.split(",")
     return [part.strip() for part in parts if part.strip()]
 
+
+EXPORTED = {*S3Settings.model_fields, "outcome_file"}
+"""Read anew by whoever opens a bucket, in every process; and when the job is over, or has come to grief before."""
 
 StringList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -32,18 +37,8 @@ def prefixed(prefix: str) -> SettingsConfigDict:
     return SettingsConfigDict(alias_generator=lambda name: f"{prefix}_{name}", env_prefix=f"{prefix}_")
 
 
-class CommonSettings(BaseSettings):
+class CommonSettings(S3Settings):
     """Shared by all jobs. A field of this class bears its own name as variable, without the prefix of a job."""
-
-    model_config = SettingsConfigDict(
-        cli_kebab_case=True,
-        cli_shortcuts=None,
-        extra="ignore",
-        env_ignore_empty=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        frozen=True,
-    )
 
     artifacts_uri: str = only_how(
         "./artifacts",
@@ -71,6 +66,11 @@ class CommonSettings(BaseSettings):
     )
 
     @classmethod
+    def own_prefix(cls) -> str:
+        """What the variables of the job's own fields begin with, such as TRAIN."""
+        return str(cls.model_config.get("env_prefix", "")).rstrip("_").upper()
+
+    @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Whoever adds a setting has to say what it does: left to a list elsewhere, it is forgotten there."""
         unsaid = [name for name, field in cls.model_fields.items() if role_of(field) is None]
@@ -93,11 +93,17 @@ class CommonSettings(BaseSettings):
         return self.model_dump(mode="json")
 
 
-def variable_name(settings: type[CommonSettings], field: str) -> str:
+def export(settings: CommonSettings) -> None:
+    """Puts into the environment what is read there by others than the job, as a flag counts as much as the variable."""
+    for field in settings.model_fields_set & EXPORTED:
+        os.environ[variable_name(type(settings), field)] = str(getattr(settings, field))
+
+
+def variable_name(settings: type[BaseSettings], field: str) -> str:
     """The environment variable of a field, such as TRAIN_MAX_STEPS."""
     return str(settings.model_fields[field].validation_alias).upper()
 
 
-def flag_name(settings: type[CommonSettings], field: str) -> str:
+def flag_name(settings: type[BaseSettings], field: str) -> str:
     """The command-line flag of a field, such as --train-max-steps."""
     return "--" + re.sub("_", "-", variable_name(settings, field).lower())

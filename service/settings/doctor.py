@@ -1,15 +1,19 @@
 """Settings of `sdlora doctor`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BeforeValidator
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator
 
-from service.settings.common import prefixed, split_list
+from service.settings.catalogue import CHAIN
+from service.settings.common import StringList, prefixed
 from service.settings.declaring import only_how
 from service.settings.models import FamilySettings
 
-Stage = Literal["data-prep", "train", "infer", "evaluate"]
+
+def _in_chain(jobs: list[str]) -> list[str]:
+    if unknown := [job for job in jobs if job not in CHAIN]:
+        raise ValueError(f"{', '.join(unknown)}: there are {', '.join(CHAIN)}")
+    return jobs
 
 
 class DoctorSettings(FamilySettings):
@@ -17,8 +21,8 @@ class DoctorSettings(FamilySettings):
 
     model_config = prefixed("doctor")
 
-    jobs: Annotated[list[Stage], NoDecode, BeforeValidator(split_list)] = only_how(
-        ["data-prep", "train", "infer", "evaluate"],
+    jobs: Annotated[StringList, AfterValidator(_in_chain)] = only_how(
+        list(CHAIN),
         min_length=1,
         description="The jobs that are to run here: their settings are checked, and that the models they load are there.",
     )

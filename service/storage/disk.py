@@ -8,11 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service.exits import InputOutput
+from service.exits import InputOutput, disk_advice
 from service.storage.parallel import StopCheck
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
-REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 LOOK_EVERY = 1.0
 """Seconds between two looks of whoever waits for another process."""
 
@@ -24,13 +22,7 @@ def disk_errors(path: Path, setting: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in FULL:
-            advice = f"free space, or set {setting} to a larger volume"
-        elif error.errno in REFUSED:
-            advice = f"make it writable for user {os.getuid()}, or set {setting} to another place"
-        else:
-            advice = f"check the volume, or set {setting} to another place"
-        raise InputOutput(f"{reason}: {error.filename or path}; {advice}") from error
+        raise InputOutput(f"{reason}: {error.filename or path}; {disk_advice(error, setting)}") from error
 
 
 @contextmanager

@@ -10,9 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.__main__ import JOBS
 from service.exits import ExitCode
-from service.settings.catalogue import known_variables
+from service.settings.catalogue import JOBS
+from service.settings.variables import known_variables
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = {path.name: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "k8s").glob("*.yaml"))}

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from service.__main__ import JOBS, run
+from service.__main__ import run
 from service.artifacts.publishing import publish
 from service.exits import ExitCode
+from service.settings.catalogue import JOBS
 from service.storage.opening import open_store
 from tests.conftest import use
 from tests.servers import S3Server, environment_for, free_port, refusing_server

@@ -79,7 +79,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def impatient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A time-out that suits loopback for the tests of stalls; for the others a busy machine must not look like one."""
     if "STALL" in str(request.getfixturevalue("fault")):
-        monkeypatch.setenv("AWS_READ_TIMEOUT", "0.5")
+        monkeypatch.setenv("S3_READ_TIMEOUT", "0.5")
 
 
 @pytest.fixture
@@ -372,14 +372,14 @@ def test_the_style_of_addresses_is_boto3s_own_or_that_of_the_variable(
     use(moto, monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.example:9000")
     assert host_asked() == "minio.example:9000/some-bucket"
-    monkeypatch.setenv("AWS_S3_ADDRESSING_STYLE", "virtual")
+    monkeypatch.setenv("S3_ADDRESSING_STYLE", "virtual")
     assert host_asked() == "some-bucket.minio.example:9000/"
-    monkeypatch.delenv("AWS_S3_ADDRESSING_STYLE")
+    monkeypatch.delenv("S3_ADDRESSING_STYLE")
     (tmp_path / "config").write_text("[default]\ns3 =\n    addressing_style = virtual\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     assert host_asked() == "some-bucket.minio.example:9000/"
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    monkeypatch.setenv("AWS_S3_ADDRESSING_STYLE", "path")
+    monkeypatch.setenv("S3_ADDRESSING_STYLE", "path")
     assert host_asked().endswith("amazonaws.com/some-bucket")
 
 

@@ -269,7 +269,7 @@ def faults(server: str, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     with faulty(running) as faults:
         use(faults.server, monkeypatch)
         hurry(monkeypatch)
-        monkeypatch.setenv("AWS_READ_TIMEOUT", "0.5")
+        monkeypatch.setenv("S3_READ_TIMEOUT", "0.5")
         yield faults
 
 

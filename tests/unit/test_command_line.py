@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from service.__main__ import JOBS, run
+from service.__main__ import run
 from service.exits import MEANINGS, AccessDenied, ExitCode, PassedOn, ServiceError, judge
+from service.settings.catalogue import JOBS
 
 HEAVY = ("torch", "boto3", "diffusers", "transformers", "datasets", "numpy", "pydantic")
 

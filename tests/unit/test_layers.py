@@ -14,7 +14,7 @@ ALLOWED = {
     "redaction": set(),
     "templates": set(),
     "logs": {"exits", "redaction"},
-    "outcome": {"exits", "logs", "redaction"},
+    "outcome": {"exits", "redaction"},
     "settings": {"exits", "logs", "redaction"},
     "storage": FOUNDATION,
     "artifacts": FOUNDATION | {"storage"},

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from service.__main__ import run
 from service.exits import MEANINGS, ExitCode
-from service.logs import End
-from service.outcome import MOST_BYTES, as_json, place, write_outcome
+from service.outcome import MOST_BYTES, End, as_json, place, write_outcome
 from service.redaction import redacted, redacted_values, secrets_of
 
 LONG = st.builds(lambda part, times: part * times, st.text(max_size=30), st.integers(0, 400))

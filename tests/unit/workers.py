@@ -5,7 +5,8 @@ import signal
 import threading
 
 from service import exits, stopping
-from service.logs import configure_logs, guarded
+from service.logs import configure_logs
+from service.outcome import guarded
 from service.settings.train import TrainSettings
 from service.training.processes.launcher import SharedFlags, exit_with
 from service.training.processes.watchdog import Watchdog

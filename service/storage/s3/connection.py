@@ -1,11 +1,7 @@
 """How an S3 server is spoken to: boto3's own settings, what it leaves open, and credentials that are renewed.
 
-Everything that boto3 reads stays in force: its variables, its configuration file with profiles, roles of pods. Added are three
-variables for what it takes from a file only, or not at all:
-
-AWS_S3_ADDRESSING_STYLE   `path` or `virtual`; by itself boto3 uses paths for an endpoint of one's own, hosts for AWS
-AWS_CONNECT_TIMEOUT       seconds until a connection must stand; 10
-AWS_READ_TIMEOUT          seconds that a server may say nothing in the middle of an answer; 60
+Everything that boto3 reads stays in force: its variables, its configuration file with profiles, roles of pods. What it takes
+from a file only, or not at all, are settings of ours (`service.settings.s3`).
 
 Requests are repeated in boto3's `standard` mode, with growing pauses of random length, AWS_MAX_ATTEMPTS times in all; 8.
 """
@@ -28,6 +24,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from service.exits import AccessDenied, StorageUnreachable
+from service.settings.s3 import S3Settings
 from service.storage.interface import NotFound
 from service.storage.s3.errors import NOT_THERE, REFUSALS, code_of, explained, root_of
 
@@ -130,21 +127,21 @@ def backoff(number: int) -> None:
 
 
 def new_client(
-    session: botocore.session.Session, attempts: int = ATTEMPTS, connect_timeout: float = 10, read_timeout: float = 60
+    session: botocore.session.Session, attempts: int = ATTEMPTS, settings: S3Settings | None = None
 ) -> "S3Client":
-    """A client with the numbers given where the user has set none."""
-    style = os.environ.get("AWS_S3_ADDRESSING_STYLE")
+    """A client that makes so many attempts where the user has set no number, with the settings of the environment."""
+    settings = settings or S3Settings()
     configuration = Config(
         retries={
             "mode": session.get_config_variable("retry_mode") or "standard",
             "total_max_attempts": int(session.get_config_variable("max_attempts") or attempts),
         },
-        s3={"addressing_style": style} if style else None,  # type: ignore[arg-type]
+        s3={"addressing_style": settings.s3_addressing_style} if settings.s3_addressing_style != "auto" else None,
         # boto3's own default sends checksums that many servers other than AWS refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        connect_timeout=float(os.environ.get("AWS_CONNECT_TIMEOUT", connect_timeout)),
-        read_timeout=float(os.environ.get("AWS_READ_TIMEOUT", read_timeout)),
+        connect_timeout=settings.s3_connect_timeout,
+        read_timeout=settings.s3_read_timeout,
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
     )

@@ -11,8 +11,7 @@ from types import TracebackType
 import structlog
 
 from service.exits import ExitCode
-from service.logs import End
-from service.outcome import tell_outcome
+from service.outcome import End, report_outcome
 
 log = structlog.get_logger(__name__)
 
@@ -68,4 +67,4 @@ class Watchdog:
             "say where it hangs; start the job again, it goes on from its last checkpoint"
         )
         log.error("failed", error=error, exit_code=int(ExitCode.STALLED))
-        tell_outcome("train", End(ExitCode.STALLED, error))
+        report_outcome("train", End(ExitCode.STALLED, error))

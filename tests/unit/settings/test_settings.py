@@ -1,15 +1,21 @@
 """One declaration gives the variable, the flag, the help and the README row."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from service.__main__ import read_settings, run
 from service.exits import BadConfiguration, ExitCode
-from service.settings.catalogue import SETTINGS, explain_validation, known_variables, misspelt_variables
-from service.settings.common import CommonSettings, flag_name, variable_name
-from service.settings.models import FamilySettings
+from service.settings.catalogue import CHAIN, JOBS, all_settings
+from service.settings.common import CommonSettings, export, flag_name, variable_name
+from service.settings.models import FamilySettings, ModelSettings
+from service.settings.s3 import S3Settings
 from service.settings.train import PROFILES, TrainSettings
-from tests.readme import README, with_tables
+from service.settings.variables import explain_validation, known_variables, misspelt_variables
+from tests.readme import README, SETTINGS_PAGE, settings_page, with_exit_codes
+
+SETTINGS = all_settings()
 
 
 def test_a_misspelt_variable_is_found_and_the_right_one_is_named(
@@ -132,9 +138,10 @@ def test_the_demo_sets_only_variables_that_exist() -> None:
     assert set(DEMO_VARIABLES) <= known_variables()
 
 
-def test_the_readme_has_the_tables_that_the_settings_give() -> None:
+def test_the_page_of_settings_and_the_readme_have_the_tables_that_the_code_gives() -> None:
+    assert SETTINGS_PAGE.read_text(encoding="utf-8") == settings_page()
     text = README.read_text(encoding="utf-8")
-    assert text == with_tables(text)
+    assert text == with_exit_codes(text)
 
 
 def test_a_bad_configuration_is_reported_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +150,9 @@ def test_a_bad_configuration_is_reported_with_the_variable(monkeypatch: pytest.M
         read_settings(SETTINGS["data-prep"], [])
 
 
-def test_every_setting_of_every_job_has_a_row_in_the_readme() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_every_setting_of_every_job_has_a_row_on_the_page_of_settings() -> None:
+    text = SETTINGS_PAGE.read_text(encoding="utf-8")
+    assert SETTINGS_PAGE.relative_to(README.parent).as_posix() in README.read_text(encoding="utf-8")
     fields = {
         (settings, field) for job, settings in SETTINGS.items() if job != "demo" for field in settings.model_fields
     }
@@ -156,3 +164,45 @@ def test_a_variable_without_our_prefix_is_not_ours(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, "77")
     for settings in SETTINGS.values():
         assert 77 not in read_settings(settings, []).model_dump().values()
+
+
+@pytest.mark.parametrize("job", ["train", "config"])
+@pytest.mark.parametrize("old", ["AWS_CONNECT_TIMEOUT", "AWS_READ_TIMEOUT", "AWS_S3_ADDRESSING_STYLE"])
+def test_a_variable_that_stood_in_the_namespace_of_another_is_refused_and_the_new_name_given(
+    old: str, job: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(old, "5")
+    assert run([job]) == ExitCode.BAD_CONFIGURATION
+    assert f"{old} is called S3_{old.removeprefix('AWS_').removeprefix('S3_')} now" in capsys.readouterr().err
+
+
+def test_the_settings_of_s3_are_checked_for_spelling_and_those_of_other_programs_left_alone() -> None:
+    assert misspelt_variables(["S3_READ_TIMEOUTS", "S3_ADRESSING_STYLE"]) == {
+        "S3_READ_TIMEOUTS": "S3_READ_TIMEOUT",
+        "S3_ADRESSING_STYLE": "S3_ADDRESSING_STYLE",
+    }
+    assert misspelt_variables(["S3_BUCKET", "S3_ENDPOINT", "S3_ENDPOINT_URL", "S3_REGION", "S3_SECRET_KEY"]) == {}
+
+
+def test_config_shows_the_settings_of_s3(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_READ_TIMEOUT", "7")
+    assert run(["config"]) == ExitCode.DONE
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["S3_ADDRESSING_STYLE"], shown["S3_CONNECT_TIMEOUT"], shown["S3_READ_TIMEOUT"]) == ("auto", 10, 7)
+
+
+def test_a_flag_of_s3_counts_wherever_a_bucket_is_opened() -> None:
+    export(read_settings(TrainSettings, ["--s3-read-timeout", "0.5"]))
+    assert S3Settings().or_else(s3_connect_timeout=5, s3_read_timeout=30).model_dump() == {
+        "s3_addressing_style": "auto",
+        "s3_connect_timeout": 5,
+        "s3_read_timeout": 0.5,
+    }
+
+
+def test_a_job_is_one_record_and_its_function_and_settings_follow_from_it() -> None:
+    assert [job.settings_class.__name__ for job in JOBS.values() if job.settings] == [
+        settings.__name__ for settings in SETTINGS.values()
+    ]
+    assert JOBS["config"].function.__module__ == "service.jobs.config"
+    assert [job for job in CHAIN if not issubclass(SETTINGS[job], ModelSettings)] == []

@@ -7,42 +7,42 @@ from enum import StrEnum
 from service.exits import MEANINGS, ExitCode, ServiceError, Stopped, judge
 
 
-class Status(StrEnum):
+class CheckStatus(StrEnum):
     OK = "ok"
     WARNING = "warning"
     FAILURE = "failure"
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The end of one check. `exit_code` is that of the jobs which would fail for it; DONE unless it is a failure."""
 
     check: str
-    status: Status
+    status: CheckStatus
     fact: str
     advice: str = ""
     exit_code: ExitCode = ExitCode.DONE
 
 
-def ok(check: str, fact: str) -> Finding:
-    return Finding(check, Status.OK, fact)
+def ok(check: str, fact: str) -> CheckResult:
+    return CheckResult(check, CheckStatus.OK, fact)
 
 
-def warning(check: str, fact: str, advice: str) -> Finding:
-    return Finding(check, Status.WARNING, fact, advice)
+def warning(check: str, fact: str, advice: str) -> CheckResult:
+    return CheckResult(check, CheckStatus.WARNING, fact, advice)
 
 
-def failure(check: str, error: Exception) -> Finding:
-    """The finding for what a job would end with. Our own errors say what was found, and after a semicolon what to do."""
+def failure(check: str, error: Exception) -> CheckResult:
+    """The result for what a job would end with. Our own errors say what was found, and after a semicolon what to do."""
     code, message = judge(error)
     fact, separator, advice = message.rpartition("; ") if isinstance(error, ServiceError) else ("", "", "")
     if not separator:
         fact, advice = message, MEANINGS[code].next
-    return Finding(check, Status.FAILURE, fact, advice, code)
+    return CheckResult(check, CheckStatus.FAILURE, fact, advice, code)
 
 
-def found(check: str, action: Callable[[], Finding]) -> Finding:
-    """The finding of `action`. Whatever it raises is a finding too, but for Stopped: no check may hide the next one."""
+def result_of(check: str, action: Callable[[], CheckResult]) -> CheckResult:
+    """The result of `action`. Whatever it raises is a result too, but for Stopped: no check may hide the next one."""
     try:
         return action()
     except Stopped:
@@ -51,5 +51,5 @@ def found(check: str, action: Callable[[], Finding]) -> Finding:
         return failure(check, error)
 
 
-def first_failure(findings: Iterable[Finding]) -> Finding | None:
-    return next((finding for finding in findings if finding.status == Status.FAILURE), None)
+def first_failure(results: Iterable[CheckResult]) -> CheckResult | None:
+    return next((result for result in results if result.status == CheckStatus.FAILURE), None)
