@@ -1,41 +1,40 @@
-"""Who may import whom: jobs → dataset | training | evaluation → diffusion → artifacts → storage → settings, logs, exits."""
+"""Who may import whom. A room is a folder of `service/`, or a module that lies in `service/` itself."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 SERVICE = Path(__file__).parents[2] / "service"
-FOUNDATION = {"settings", "logs", "exits", "stopping", "redaction", "outcome"}
-ALLOWED = {
-    "exits": set(),
-    "stopping": {"exits"},
-    "redaction": set(),
-    "templates": set(),
-    "logs": {"exits", "redaction"},
-    "outcome": {"exits", "redaction"},
-    "settings": {"exits", "logs", "redaction"},
-    "storage": FOUNDATION,
-    "artifacts": FOUNDATION | {"storage"},
-    "miniature": set(),
-    "diffusion": FOUNDATION | {"storage", "artifacts", "miniature"},
-    "dataset": FOUNDATION | {"templates", "storage", "artifacts", "miniature", "diffusion"},
-    "training": FOUNDATION | {"templates", "storage", "artifacts", "miniature", "diffusion"},
-    "evaluation": FOUNDATION | {"templates", "storage", "artifacts", "miniature", "diffusion"},
-    "checks": FOUNDATION | {"storage", "artifacts", "miniature", "diffusion"},
-    "jobs": FOUNDATION
-    | {"storage", "artifacts", "miniature", "diffusion", "dataset", "training", "evaluation", "checks"},
-    "__main__": FOUNDATION | {"jobs"},
-}
+
+# Every arrow between two rooms, from the top down: each line may point to rooms of lines below it and to no other. Between a
+# room and its own sub-rooms there is none declared: what holds there is that no module imports itself by way of others.
+ARROWS: dict[str, set[str]] = {}
+# Knows nothing of images or models, so that a command line answers before torch is imported.
+LIGHT = {
+    "__main__", "exits", "logs", "outcome", "redaction", "stopping", "settings", "storage", "storage.s3", "artifacts",
+    "artifacts.kinds",
+}  # fmt: skip
 IMAGES_AND_MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL"}
 
 
 def modules() -> list[Path]:
-    return sorted(path for path in SERVICE.rglob("*.py") if path != SERVICE / "__init__.py")
+    return sorted(SERVICE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(SERVICE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {dotted(path): path for path in modules()}
 
 
 def imported(path: Path) -> Iterator[str]:
+    """Every name that a module imports, wherever in it and for whatever reason."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -43,21 +42,59 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer(path: Path) -> str:
-    return path.relative_to(SERVICE).parts[0].removesuffix(".py")
+def modules_imported(path: Path) -> set[str]:
+    """Those of ours: a name is a module, or stands in one."""
+    found = set()
+    for name in imported(path):
+        if name.startswith("service."):
+            found.add(name if name in MODULES else name.rpartition(".")[0])
+    return found - {dotted(path)}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SERVICE)))
-def test_nothing_imports_upwards_or_sideways(path: Path) -> None:
-    ours = {name.split(".")[1] for name in imported(path) if name.startswith("service.")}
-    assert ours - {layer(path)} <= ALLOWED[layer(path)]
+def room(module: str) -> str:
+    parts = module.split(".")[1:]
+    if len(parts) > 1 and MODULES[module].name != "__init__.py":
+        parts = parts[:-1]
+    return ".".join(parts)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SERVICE)))
-def test_artifacts_and_settings_know_nothing_of_images_or_models(path: Path) -> None:
-    if layer(path) in FOUNDATION | {"storage", "artifacts", "__main__"}:
-        assert {name.split(".")[0] for name in imported(path)} & IMAGES_AND_MODELS == set()
+def arrows() -> dict[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for module, path in MODULES.items():
+        if module != "service":
+            found[room(module)] |= {room(other) for other in modules_imported(path) if other != "service"}
+    return {name: {other for other in others if not related(name, other)} for name, others in found.items()}
 
 
-def test_every_folder_has_its_place_among_the_layers() -> None:
-    assert {layer(path) for path in modules()} == set(ALLOWED)
+def related(name: str, other: str) -> bool:
+    """Whether they are one room, or one is a sub-room of the other."""
+    return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
+
+
+def test_the_arrows_between_rooms_are_those_that_are_declared_and_all_of_them_are_used() -> None:
+    assert arrows() == ARROWS
+
+
+def test_every_arrow_points_downwards() -> None:
+    order = {name: line for line, name in enumerate(ARROWS)}
+    upwards = [(name, other) for name, others in ARROWS.items() for other in others if order[other] <= order[name]]
+    assert upwards == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    try:
+        TopologicalSorter({name: modules_imported(path) for name, path in MODULES.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "service" and room(module) in LIGHT])
+def test_settings_storage_and_artifacts_know_nothing_of_images_or_models(module: str) -> None:
+    assert {name.split(".")[0] for name in imported(MODULES[module])} & IMAGES_AND_MODELS == set()
+
+
+if __name__ == "__main__":
+    # Prints the arrows as they are, rooms that import others first.
+    from pprint import pprint
+
+    pprint({name: arrows()[name] for name in reversed([*TopologicalSorter(arrows()).static_order()])}, sort_dicts=False)
