@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service import stopping
+from service.cpus import cpu_limit
 from service.exits import BadConfiguration, ExitCode
 from service.settings.catalogue import JOBS, Job
 
@@ -39,6 +40,8 @@ def run(arguments: list[str]) -> int:
 
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
+    if (limit := cpu_limit()) is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(limit))
     configure_logs(job=job)
     end = ended(lambda: start(job, flags))
     report_outcome(job, end)
