@@ -114,8 +114,15 @@ class RegistryEntry(Place, template="registry/{name}/{number:08d}-{digest}.json"
     digest: str
 
 
+class RegistryFile(Place, template="registry/{name}/{file}.json"):
+    """An entry, or whatever else in the folder of a model may name a LoRA."""
+
+    name: str
+    file: str
+
+
 REGISTRY = "registry/"
-"""What every entry of the registry begins with."""
+"""What every path of the registry begins with."""
 
 
 # Caches, which runs share
@@ -247,23 +254,11 @@ class Tensorboard(Place, template="runs/{run}/tensorboard/{attempt}", swept=True
     attempt: str
 
 
-class AllImages(Place, template="runs/{run}/images"):
-    """All images of a run."""
-
-    run: str
-
-
 class Images(Place, template="runs/{run}/images/{key}", swept=True):
     """Images that were drawn with one recipe."""
 
     run: str
     key: str
-
-
-class Evaluations(Place, template="runs/{run}/evaluation"):
-    """All evaluations of a run."""
-
-    run: str
 
 
 class Evaluation(Place, template="runs/{run}/evaluation/{key}", swept=True):

@@ -1,9 +1,7 @@
 """Captioned images of a published data set, as the models take them."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -11,49 +9,43 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from service.artifacts.kinds.dataset import Split, read_metadata
 from service.diffusion.framing import Framing, covering_size
 from service.exits import BadData
-
-Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
+    """A file of a data set and its caption, which is never empty."""
+
     path: Path
     caption: str
 
     @property
     def name(self) -> str:
+        """The file's name, by which messages and pages call the image."""
         return self.path.name
 
 
 def read_split(dataset: Path, split: Split) -> list[CaptionedImage]:
     """The images of one split in the order of its metadata.csv; raises BadData for one without file or caption."""
-    folder = dataset / "imagefolder" / split
-    metadata = folder / "metadata.csv"
-    if not metadata.exists():
-        raise BadData(f"{dataset} is no data set with a split {split!r}: {metadata.name} is missing there")
-    with metadata.open(newline="", encoding="utf-8") as lines:
-        images = [CaptionedImage(folder / row["file_name"], row["caption"] or "") for row in csv.DictReader(lines)]
-    for image in images:
-        if not image.caption:
-            raise BadData(f"{split}/{image.name} has no caption in {metadata.name}")
-        if not image.path.exists():
-            raise BadData(f"{split}/{image.name} stands in {metadata.name} and does not exist")
-    return images
+    return [CaptionedImage(path, caption) for path, caption in read_metadata(dataset, split)]
 
 
 def image_size(image: CaptionedImage) -> tuple[int, int]:
-    """Width and height in pixels, from the head of the file."""
+    """Width and height in pixels, from the head of the file; raises BadData, naming it, when it cannot be read."""
     try:
         with Image.open(image.path) as opened:
             return opened.size
     except (UnidentifiedImageError, OSError) as error:
-        raise unreadable(image, error) from error
+        raise _unreadable(image, error) from error
 
 
 def load_pixels(image: CaptionedImage, framing: Framing) -> Tensor:
-    """Resizes the image to cover the frame and crops it there. Returns (3, H, W) float32 in [-1, 1]."""
+    """Resizes the image to cover the frame and crops it there. Returns (3, H, W) float32 in [-1, 1].
+
+    Resized by Lanczos, as the report's recipe says. Raises BadData, naming the image, when it cannot be read.
+    """
     opened = open_image(image)
     width, height = covering_size(opened.size, framing)
     resized = functional.resize(opened, [height, width], interpolation=v2.InterpolationMode.LANCZOS)
@@ -64,11 +56,12 @@ def load_pixels(image: CaptionedImage, framing: Framing) -> Tensor:
 
 
 def open_image(image: CaptionedImage) -> Image.Image:
+    """The whole image in RGB; raises BadData, naming it, when it cannot be read."""
     try:
         return Image.open(image.path).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise unreadable(image, error) from error
+        raise _unreadable(image, error) from error
 
 
-def unreadable(image: CaptionedImage, error: Exception) -> BadData:
+def _unreadable(image: CaptionedImage, error: Exception) -> BadData:
     return BadData(f"{image.name} of the data set cannot be read as an image: {error}")

@@ -11,8 +11,9 @@ import structlog
 import torch
 from torch import Tensor
 
+from service.artifacts.kinds import rows as published
 from service.artifacts.manifest import MANIFEST_NAME
-from service.artifacts.publishing import fetch, list_artifacts, publish_version, read_manifest
+from service.artifacts.publishing import fetch, list_artifacts
 from service.exits import BadData
 from service.storage.interface import ObjectStore
 from service.storage.scratch import scratch_folder
@@ -22,13 +23,12 @@ log = structlog.get_logger(__name__)
 ROWS_A_PART = 1024
 """Rows of one artifact: what a job that is killed has to compute again at most, and one manifest's list of keys."""
 ROWS_A_BATCH = 64
-PART_NAME = "rows.arrow"
 
 CachedRow = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class _Place:
     """Where a row is: in which part, which record batch of it, and which row there."""
 
     part: int
@@ -50,14 +50,14 @@ class RowCache:
         self._work_dir = work_dir
         self._parts: list[list[pa.RecordBatch]] = []
         self._mapped: set[str] = set()
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, _Place] = {}
 
     def open(self, keys: Iterable[str]) -> list[str]:
         """Maps the parts that hold any of `keys`; returns the keys that no part holds, in their order, each once."""
         wanted = dict.fromkeys(keys)
         missing = {key for key in wanted if key not in self._places}
         for path in list_artifacts(self._store, self._prefix) if missing else ():
-            if path not in self._mapped and missing & set(read_manifest(self._store, path).settings["keys"]):
+            if path not in self._mapped and missing & published.read(self._store, path).keys:
                 self._map(path)
                 missing -= self._places.keys()
         return [key for key in wanted if key in missing]
@@ -67,15 +67,14 @@ class RowCache:
         rows = iter(rows)
         while part := list(islice(rows, ROWS_A_PART)):
             with scratch_folder(self._work_dir) as folder:
-                write_rows(folder / PART_NAME, self._names, part)
-                keys = {"keys": [key for key, _ in part]}
-                publish_version(self._store, folder, kind="cache", prefix=self._prefix, settings=keys)
+                _write_rows(folder / published.FILE, self._names, part)
+                published.write(self._store, folder, prefix=self._prefix, keys=[key for key, _ in part])
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
         """The tensors of a row, copied out of the mapped file."""
         place = self._places[key]
         batch = self._parts[place.part][place.batch]
-        return {name: tensor_of(batch, place.row, number, name) for number, name in enumerate(self._names)}
+        return {name: _tensor_of(batch, place.row, number, name) for number, name in enumerate(self._names)}
 
     def _map(self, path: str) -> None:
         try:
@@ -85,15 +84,15 @@ class RowCache:
             log.warning("damaged cache set aside", path=path, reason=str(error))
             self._store.delete(f"{path}/{MANIFEST_NAME}")
             return
-        batches = read_rows(folder / PART_NAME)
+        batches = _read_rows(folder / published.FILE)
         for number, batch in enumerate(batches):
             for row, key in enumerate(batch.column("key").to_pylist()):
-                self._places.setdefault(key, Place(len(self._parts), number, row))
+                self._places.setdefault(key, _Place(len(self._parts), number, row))
         self._parts.append(batches)
         self._mapped.add(path)
 
 
-def write_rows(file: Path, names: Sequence[str], rows: Sequence[tuple[str, CachedRow]]) -> None:
+def _write_rows(file: Path, names: Sequence[str], rows: Sequence[tuple[str, CachedRow]]) -> None:
     """An Arrow stream, as `datasets.Dataset.from_file` reads it too: `key`, and `NAME` and `NAME.shape` of each tensor."""
     kinds = {"": pa.list_(pa.float32()), ".shape": pa.list_(pa.int32())}
     columns = [(name + end, kind) for name in names for end, kind in kinds.items()]
@@ -104,27 +103,27 @@ def write_rows(file: Path, names: Sequence[str], rows: Sequence[tuple[str, Cache
             arrays = [pa.array([key for key, _ in some], pa.string())]
             for name in names:
                 tensors = [row[name] for _, row in some]
-                arrays += [flat_lists(tensors), pa.array([list(t.shape) for t in tensors], kinds[".shape"])]
+                arrays += [_flat_lists(tensors), pa.array([list(t.shape) for t in tensors], kinds[".shape"])]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def tensor_of(batch: pa.RecordBatch, row: int, number: int, name: str) -> Tensor:
+def _tensor_of(batch: pa.RecordBatch, row: int, number: int, name: str) -> Tensor:
     """The tensor `name` of a row, copied out of the mapped file; `number` is its place among the tensors of the row."""
     shape = f"{name}.shape"
     if shape not in batch.schema.names:
-        # Written before 0.2: `key`, one `shape` for all, and the tensors in the same order under whatever names.
+        # Older files: `key`, one `shape` for all, and the tensors in the same order under whatever names.
         shape, name = "shape", batch.schema.names[2 + number]
     values, sides = (batch.column(column)[row].values.to_numpy() for column in (name, shape))
     return torch.from_numpy(values.reshape(sides).copy())
 
 
-def flat_lists(tensors: Sequence[Tensor]) -> pa.ListArray:
+def _flat_lists(tensors: Sequence[Tensor]) -> pa.ListArray:
     values = [tensor.float().contiguous().numpy().ravel() for tensor in tensors]
     offsets = np.cumsum([0, *(len(value) for value in values)], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), pa.float32()))
 
 
-def read_rows(file: Path) -> list[pa.RecordBatch]:
+def _read_rows(file: Path) -> list[pa.RecordBatch]:
     """The record batches of a file, mapped into memory: pages are read when they are touched, and can be dropped again."""
     with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
         return list(reader)
