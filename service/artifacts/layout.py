@@ -114,8 +114,15 @@ class RegistryEntry(Place, template="registry/{name}/{number:08d}-{digest}.json"
     digest: str
 
 
+class RegistryFile(Place, template="registry/{name}/{file}.json"):
+    """An entry, or whatever else in the folder of a model may name a LoRA."""
+
+    name: str
+    file: str
+
+
 REGISTRY = "registry/"
-"""What every entry of the registry begins with."""
+"""What every path of the registry begins with."""
 
 
 # Caches, which runs share

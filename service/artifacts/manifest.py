@@ -1,11 +1,9 @@
 """The list that makes a folder an artifact: what is in it, what it was made of, and by which code."""
 
 import hashlib
-import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,12 +11,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
+from service.artifacts.code import code_version, distribution_version
 from service.exits import BadData, MissingInput
 from service.storage.disk import disk_errors
 from service.storage.keys import TEMPORARY, is_safe
 from service.storage.parallel import StopCheck, for_each, never_stop
 
 MANIFEST_NAME = "MANIFEST.json"
+KNOWN_SCHEMA = 1
+"""Highest schema version of a manifest that this program reads, and the one that it writes."""
 CLAIM = "WRITER-"
 BESIDE = "FILES-"
 OF_WRITERS = re.compile(rf"({CLAIM}|{BESIDE})[0-9a-f]{{16}}(/|$)")
@@ -54,6 +55,8 @@ class Manifest(BaseModel):
     kind: str = Field(min_length=1)
     version: str
     files: tuple[FileEntry, ...]
+    kind_schema: int = Field(1, ge=1)
+    """Version of the kind's own format: of what its files and its `settings` are."""
     folder: str = ""
     """Where below the artifact's path the files are: nearly always right there."""
     parents: list[str] = Field(default_factory=list)
@@ -76,7 +79,10 @@ class Manifest(BaseModel):
 
     def to_bytes(self) -> bytes:
         """The canonical form: sorted keys, indented, one newline at the end."""
-        content = self.model_dump(mode="json", exclude=set() if self.folder else {"folder"})
+        usual = {"folder": "", "kind_schema": 1}
+        content = self.model_dump(
+            mode="json", exclude={name for name, value in usual.items() if getattr(self, name) == value}
+        )
         return (json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
 
     def name_of(self, file: FileEntry) -> str:
@@ -96,6 +102,7 @@ def describe(
     kind: str,
     parents: Sequence[str],
     settings: Mapping[str, Any],
+    kind_schema: int = 1,
     stop_check: StopCheck = never_stop,
 ) -> Manifest:
     """The manifest of a folder as it is now. A manifest that lies in it is left out: it is about to be replaced.
@@ -123,6 +130,7 @@ def describe(
         raise BadData(f"{folder} is empty; there is nothing to publish as {kind}")
     return Manifest(
         kind=kind,
+        kind_schema=kind_schema,
         version=content_version(kind, files),
         files=files,
         parents=list(parents),
@@ -143,19 +151,6 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def code_version() -> str:
-    """The version of this service; `unknown` when it runs from a checkout that was never installed."""
-    return _version("sdlora") or "unknown"
-
-
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that shape a result, read from their metadata, because importing them takes seconds."""
-    return {name: version for name in LIBRARIES if (version := _version(name))}
-
-
-@cache
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return {name: version for name in LIBRARIES if (version := distribution_version(name))}

@@ -18,6 +18,7 @@ of its content, or an attempt's own, comes to the same without a claim.
 """
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +29,17 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from service.artifacts.manifest import BESIDE, CLAIM, MANIFEST_NAME, FileEntry, Manifest, describe, sha256_of
+from service.artifacts.documents import WrittenByNewer, check_schema, first_complaint
+from service.artifacts.manifest import (
+    BESIDE,
+    CLAIM,
+    KNOWN_SCHEMA,
+    MANIFEST_NAME,
+    FileEntry,
+    Manifest,
+    describe,
+    sha256_of,
+)
 from service.exits import BadConfiguration, BadData, StorageUnreachable
 from service.storage.disk import disk_errors, one_at_a_time
 from service.storage.interface import NotFound, ObjectStore
@@ -58,6 +69,7 @@ def publish(
     path: str,
     parents: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    kind_schema: int = 1,
 ) -> Artifact:
     """Stores the files of a folder and makes them visible at once, under `path`.
 
@@ -65,7 +77,7 @@ def publish(
     settings stay: they are another attempt's at the same thing. Any others are refused with BadConfiguration.
     """
     checked_key(path)
-    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {})
+    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {}, kind_schema=kind_schema)
     with suppress(NotFound):
         return _standing(store, path, manifest)
     claim = f"{CLAIM}{manifest.version}"
@@ -89,13 +101,16 @@ def publish_version(
     prefix: str,
     parents: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    kind_schema: int = 1,
     stop_check: StopCheck = never_stop,
 ) -> Artifact:
     """Publishes under `prefix/<version>`, where the version is the hash of the content.
 
     What `stop_check` raises leaves no artifact: without a manifest, the files stored until then are none.
     """
-    manifest = describe(folder, kind=kind, parents=parents, settings=settings or {}, stop_check=stop_check)
+    manifest = describe(
+        folder, kind=kind, parents=parents, settings=settings or {}, kind_schema=kind_schema, stop_check=stop_check
+    )
     path = checked_key(f"{prefix.rstrip('/')}/{manifest.version}")
     with suppress(NotFound):
         return _standing(store, path, manifest)
@@ -147,9 +162,10 @@ def read_manifest(store: ObjectStore, path: str) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "content"
-        raise BadData(f"{MANIFEST_NAME} of {_name(store, path)} is not valid: {where}: {first['msg']}") from error
+        where = f"{MANIFEST_NAME} of {_name(store, path)}"
+        with suppress(ValueError):
+            check_schema(json.loads(content)["schema_version"], KNOWN_SCHEMA, where)
+        raise BadData(f"{where} is not valid: {first_complaint(error)}") from error
 
 
 def exists(store: ObjectStore, path: str) -> bool:
@@ -178,7 +194,7 @@ def find_made(store: ObjectStore, path: str, same: Callable[[Mapping[str, Any]],
     if exists(store, path):
         return path
     for other in list_artifacts(store, path.rpartition("/")[0]):
-        with suppress(NotFound, BadData):  # deleted since the listing, or nothing that could be used
+        with suppress(NotFound, BadData, WrittenByNewer):  # deleted since the listing, or nothing that could be used
             if same(read_manifest(store, other).settings):
                 return other
     return None

@@ -1,25 +1,28 @@
 """The data set on disk, in the form that `datasets` loads: images with a metadata.csv beside them, and provenance."""
 
-import csv
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import structlog
 
 from service import stopping
+from service.artifacts.kinds.dataset import (
+    IMAGEFOLDER,
+    METADATA,
+    PROVENANCE,
+    SPLITS,
+    Provenance,
+    write_metadata,
+    write_provenance,
+)
 from service.dataset.candidates import Record
 from service.dataset.images.screening import pixel_hash
 from service.exits import BadData
 from service.storage.disk import disk_errors
 from service.storage.parallel import for_each
-
-IMAGEFOLDER = "imagefolder"
-PROVENANCE = "provenance/candidates.jsonl"
-SPLITS = ("train", "validation")
-COLUMNS = ("file_name", "caption")
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +63,13 @@ def write_dataset(
             (images / split).mkdir(parents=True)
         for_each(gather, rows, "gathering images")
         for split in SPLITS:
-            write_metadata([row for row in rows if row.split == split], images / split / "metadata.csv")
+            write_metadata(
+                ((row.file_name, row.caption) for row in rows if row.split == split), images / split / METADATA
+            )
         (folder / PROVENANCE).parent.mkdir()
-        _write_provenance(records, rows, folder / PROVENANCE)
+        files = {row.record.candidate.rank: f"{row.split}/{row.file_name}" for row in rows}
+        entries = (_provenance(record, files.get(record.candidate.rank)) for record in records)
+        write_provenance(entries, folder / PROVENANCE)
     return rows
 
 
@@ -72,49 +79,28 @@ def _row_of(index: int, record: Record, captions: Mapping[str, str], validation:
     return DatasetRow(split, f"{index:06}_{record.sha256[:12]}.png", captions[record.sha256], record)
 
 
-def _write_provenance(records: Sequence[Record], rows: Sequence[DatasetRow], file: Path) -> None:
-    """A line for every candidate, accepted or not, in the order in which the source gave them."""
-    files = {row.record.candidate.rank: f"{row.split}/{row.file_name}" for row in rows}
-    with file.open("w", encoding="utf-8") as sink:
-        for record in records:
-            sink.write(json.dumps(_provenance(record, files.get(record.candidate.rank))) + "\n")
-
-
-def _provenance(record: Record, file_name: str | None) -> dict[str, object]:
+def _provenance(record: Record, file_name: str | None) -> Provenance:
     """All that is known of a candidate, and its file below imagefolder when it was accepted."""
     candidate, features = record.candidate, record.features
-    entry: dict[str, object] = {
-        "origin": candidate.origin,
-        "reason": record.reason,
-        "detail": record.detail,
-        "file_name": file_name,
-        "page": candidate.page,
-        "query": candidate.query,
-        "rank": candidate.rank,
-        "licence": candidate.licence,
-        "kept": record.kept,
-    }
+    known: dict[str, Any] = {} if features is None else asdict(features)
     if features is not None:
-        entry |= {
-            "sha256": features.sha256,
-            "width": features.width,
-            "height": features.height,
-            "source_width": features.source_width,
-            "source_height": features.source_height,
+        known |= {
             "phash": f"{features.phash:016x}",
             "dhash": f"{features.dhash:016x}",
             "colour": f"{features.colour:06x}",
-            "animated": features.animated,
-            "relevance": features.relevance,
         }
-    return entry
-
-
-def write_metadata(rows: Sequence[DatasetRow], file: Path) -> None:
-    with file.open("w", encoding="utf-8", newline="") as sink:
-        writer = csv.writer(sink, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((row.file_name, row.caption) for row in rows)
+    return Provenance(
+        origin=candidate.origin,
+        reason=record.reason,
+        detail=record.detail,
+        file_name=file_name,
+        page=candidate.page,
+        query=candidate.query,
+        rank=candidate.rank,
+        licence=candidate.licence,
+        kept=record.kept,
+        **known,
+    )
 
 
 def check_loads_back(folder: Path, rows: Sequence[DatasetRow], cache_dir: Path) -> None:

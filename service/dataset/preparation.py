@@ -12,7 +12,8 @@ import structlog
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.keys import content_key
-from service.artifacts.publishing import read_manifest
+from service.artifacts.kinds.dataset import read as read_dataset
+from service.artifacts.notes import PublishedNote
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Features, Reason, Record
 from service.dataset.sources.interface import Source
@@ -42,10 +43,10 @@ class Preparation:
         """The path of the data set that was made of these candidates with these very settings, if it is still there."""
         for key in self._keys_of("published"):
             try:
-                path = str(json.loads(self._store.get(key))["dataset"])
-                if same(DataPrepSettings, read_manifest(self._store, path).settings, self._chosen):
+                path = PublishedNote.from_bytes(self._store.get(key), key).dataset
+                if same(DataPrepSettings, read_dataset(self._store, path).recipe, self._chosen):
                     return path
-            except (NotFound, BadData, ValueError, KeyError, TypeError):
+            except (NotFound, BadData):
                 continue
         return None
 
@@ -156,7 +157,7 @@ class Preparation:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
         key = content_key(for_key(DataPrepSettings, self._chosen))
-        self._store.put(layout.PublishedNote(*self._at, key).path, _lines([{"dataset": dataset}]))
+        self._store.put(layout.PublishedNote(*self._at, key).path, PublishedNote(dataset=dataset).to_bytes())
         for part in ("shards", "outcomes", "thumbnails", "images"):
             for_each(self._clear, self._keys_of(part), f"clearing {part}")
 

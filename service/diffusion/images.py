@@ -1,9 +1,7 @@
 """Captioned images of a published data set, as the models take them."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -11,10 +9,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from service.artifacts.kinds.dataset import Split, read_metadata
 from service.diffusion.framing import Framing, covering_size
 from service.exits import BadData
-
-Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
@@ -29,18 +26,7 @@ class CaptionedImage:
 
 def read_split(dataset: Path, split: Split) -> list[CaptionedImage]:
     """The images of one split in the order of its metadata.csv; raises BadData for one without file or caption."""
-    folder = dataset / "imagefolder" / split
-    metadata = folder / "metadata.csv"
-    if not metadata.exists():
-        raise BadData(f"{dataset} is no data set with a split {split!r}: {metadata.name} is missing there")
-    with metadata.open(newline="", encoding="utf-8") as lines:
-        images = [CaptionedImage(folder / row["file_name"], row["caption"] or "") for row in csv.DictReader(lines)]
-    for image in images:
-        if not image.caption:
-            raise BadData(f"{split}/{image.name} has no caption in {metadata.name}")
-        if not image.path.exists():
-            raise BadData(f"{split}/{image.name} stands in {metadata.name} and does not exist")
-    return images
+    return [CaptionedImage(path, caption) for path, caption in read_metadata(dataset, split)]
 
 
 def image_size(image: CaptionedImage) -> tuple[int, int]:

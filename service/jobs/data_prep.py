@@ -9,8 +9,7 @@ import structlog
 from PIL import Image
 
 from service import stopping
-from service.artifacts import layout
-from service.artifacts.publishing import publish_version
+from service.artifacts.kinds.dataset import REPORT, write
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
@@ -30,8 +29,6 @@ from service.settings.models import FamilySettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
-
-REPORT = "report/index.html"
 
 log = structlog.get_logger(__name__)
 
@@ -129,14 +126,9 @@ def _finalize(
             notes=source.notes() + notes,
             settings=_shown(settings),
         )
-        artifact = publish_version(
-            store,
-            dataset,
-            kind="dataset",
-            prefix=layout.DatasetVersions(settings.name).path,
-            parents=source.parents,
-            settings=identity(settings),
-            stop_check=stopping.check,
+        recipe = identity(settings)
+        artifact = write(
+            store, dataset, name=settings.name, parents=source.parents, recipe=recipe, stop_check=stopping.check
         )
     preparation.finish(artifact.path)
     return artifact.path

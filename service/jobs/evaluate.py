@@ -1,18 +1,20 @@
 """`sdlora evaluate`: the LoRA against the base model on held-out images; promote, hold or reject."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import structlog
 
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.kinds import evaluation, measurements
-from service.artifacts.publishing import Artifact, fetch, read_manifest
+from service.artifacts.kinds.dataset import read as read_dataset
+from service.artifacts.kinds.images import BASE, GRID, LORA
+from service.artifacts.kinds.lora import Lora, read_curves
+from service.artifacts.kinds.lora import read as read_lora
+from service.artifacts.publishing import fetch
 from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
-from service.diffusion.drawing.comparison import BASE, GRID, LORA, Comparison, images_of
+from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.files import read_picture, read_pictures
 from service.diffusion.drawing.requests import Drawing
 from service.diffusion.images import read_split
@@ -37,7 +39,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     is set and the decision is another.
     """
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora = Artifact(path := settings.lora or run.lora_path, read_manifest(run.store, path))
+    lora = read_lora(run.store, settings.lora or run.lora_path)
     path = decided(run, settings, lora)
     found = evaluation.read_json(fetch(run.store, path, settings.work_dir))
     page = f"{path}/{evaluation.PAGE_FILE}"
@@ -47,9 +49,9 @@ def evaluate(settings: EvaluateSettings) -> str:
     return path
 
 
-def decided(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
+def decided(run: Run, settings: EvaluateSettings, lora: Lora) -> str:
     """The path of the evaluation: from what was measured, without a model."""
-    recipe = identity(settings, lora=lora.path, lora_version=lora.manifest.version)
+    recipe = identity(settings, lora=lora.path, lora_version=lora.version)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
@@ -67,7 +69,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
         counts=counts,
         prompts=prompts,
         lora=lora.path,
-        dataset=lora.manifest.parents[0],
+        dataset=lora.dataset,
         measurements=measured_at,
         settings=recipe,
     )
@@ -75,19 +77,19 @@ def decided(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
     curves = read_curves(fetch(run.store, lora.path, settings.work_dir))
     with scratch_folder(settings.work_dir) as folder:
         write_evaluation(folder, content, grid, *curves)
-        parents = [lora.path, lora.manifest.parents[0], measured_at]
+        parents = [lora.path, lora.dataset, measured_at]
         evaluation.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
     return result.path
 
 
-def measured(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
+def measured(run: Run, settings: EvaluateSettings, lora: Lora) -> str:
     """The path of the measurements: what models say of the images, for all criteria."""
     criteria = [criterion.name for criterion in CRITERIA]
-    recipe = identity(settings, "measuring", lora=lora.path, lora_version=lora.manifest.version, criteria=criteria)
+    recipe = identity(settings, "measuring", lora=lora.path, lora_version=lora.version, criteria=criteria)
     result = result_of(run, layout.Measurements, settings, recipe)
     if result.made:
         return result.path
-    dataset = fetch(run.store, lora.manifest.parents[0], settings.work_dir, stopping.check)
+    dataset = fetch(run.store, lora.dataset, settings.work_dir, stopping.check)
     held_out = read_split(dataset, "validation")
     comparison = comparison_of(settings, lora, [image.caption for image in held_out])
     images_path = images_of(run, settings, comparison)
@@ -98,10 +100,8 @@ def measured(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
         pictures=Sides(read_pictures(pictures / BASE), read_pictures(pictures / LORA)),
         held_out=held_out,
         training=read_split(dataset, "train"),
-        style=str(read_manifest(run.store, lora.manifest.parents[0]).settings.get("style", "")),
-        judges=LoadedJudges(
-            settings, fetch(run.store, lora.path, settings.work_dir), lora.manifest.settings["resolution"]
-        ),
+        style=read_dataset(run.store, lora.dataset).style,
+        judges=LoadedJudges(settings, fetch(run.store, lora.path, settings.work_dir), lora.resolution),
     )
     content = measurements.Measured(
         images=images_path,
@@ -111,13 +111,13 @@ def measured(run: Run, settings: EvaluateSettings, lora: Artifact) -> str:
     )
     with scratch_folder(settings.work_dir) as folder:
         measurements.write_arrays(measurements.Measurements(content, measure(sample)), folder)
-        parents = [lora.path, lora.manifest.parents[0], images_path]
+        parents = [lora.path, lora.dataset, images_path]
         measurements.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
     log.info("measured", measurements=result.path, criteria=criteria)
     return result.path
 
 
-def comparison_of(settings: EvaluateSettings, lora: Artifact, captions: Sequence[str]) -> Comparison:
+def comparison_of(settings: EvaluateSettings, lora: Lora, captions: Sequence[str]) -> Comparison:
     """What is drawn: the captions of held-out images, each once."""
     return Comparison(
         prompts=list(dict.fromkeys(captions))[: settings.max_prompts],
@@ -126,16 +126,5 @@ def comparison_of(settings: EvaluateSettings, lora: Artifact, captions: Sequence
         drawing=Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size),
         lora=lora.path,
         lora_scale=1.0,
-        recipe=identity(settings, "drawing", lora=lora.path, lora_version=lora.manifest.version),
+        recipe=identity(settings, "drawing", lora=lora.path, lora_version=lora.version),
     )
-
-
-def read_curves(lora_folder: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """Training and held-out loss by step, as `train` left them beside the LoRA; empty for a LoRA from elsewhere."""
-    metrics = lora_folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-
-    def curve(name: str) -> list[tuple[int, float]]:
-        return [(line["step"], line[name]) for line in lines if name in line]
-
-    return curve("loss"), curve("held_out_loss")

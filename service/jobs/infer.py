@@ -1,6 +1,6 @@
 """`sdlora infer`: prompts in, images of the base model and of the LoRA out."""
 
-from service.artifacts.publishing import Artifact, read_manifest
+from service.artifacts.kinds.lora import read
 from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.requests import Drawing
@@ -12,7 +12,7 @@ from service.storage.opening import open_store
 def infer(settings: InferSettings) -> str:
     """Draws the prompts with base and LoRA at the same seeds and publishes them. Returns the path of the images."""
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora = Artifact(path := settings.lora or run.lora_path, read_manifest(run.store, path))
+    lora = read(run.store, settings.lora or run.lora_path)
     comparison = Comparison(
         prompts=settings.prompts,
         variations=settings.variations,
@@ -22,6 +22,6 @@ def infer(settings: InferSettings) -> str:
         ),
         lora=lora.path,
         lora_scale=settings.lora_scale,
-        recipe=identity(settings, lora=lora.path, lora_version=lora.manifest.version),
+        recipe=identity(settings, lora=lora.path, lora_version=lora.version),
     )
     return images_of(run, settings, comparison)

@@ -1,6 +1,5 @@
 """`sdlora prune`: old checkpoints and leftovers out; tells first what it would delete."""
 
-import json
 from collections.abc import Iterable, Set
 from datetime import UTC, datetime
 
@@ -8,6 +7,8 @@ import structlog
 
 from service import stopping
 from service.artifacts import layout
+from service.artifacts.kinds import registry
+from service.artifacts.notes import Status
 from service.artifacts.publishing import list_artifacts
 from service.artifacts.retention import Deletion, Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
@@ -45,9 +46,9 @@ def prune(settings: PruneSettings) -> None:
             stopping.check()
             carry_out(store, [deletion])
     total = sum(deletion.bytes for deletion in plan)
-    told = "set PRUNE_DRY_RUN=false to delete it" if settings.dry_run and plan else ""
+    advice = "set PRUNE_DRY_RUN=false to delete it" if settings.dry_run and plan else ""
     log.info("pruned" if not settings.dry_run else "would prune", runs=len(runs), items=len(plan), bytes=total,
-             **({"next": told} if told else {}))  # fmt: skip
+             **({"next": advice} if advice else {}))  # fmt: skip
 
 
 def all_runs(store: ObjectStore) -> list[str]:
@@ -55,31 +56,24 @@ def all_runs(store: ObjectStore) -> list[str]:
 
 
 def promoted(store: ObjectStore) -> set[str]:
-    """Paths of the LoRAs that are a champion now. Raises BadData for a pointer that cannot be read: it might be any."""
-    champions = set()
-    for entry in store.list(layout.REGISTRY):
-        if entry.key.endswith("/champion.json"):
-            try:
-                champions.add(str(json.loads(store.get(entry.key))["lora"]))
-            except NotFound:
-                continue
-            except (ValueError, KeyError, TypeError) as error:
-                raise BadData(
-                    f"{store.uri}/{entry.key} names no LoRA, so nothing may be deleted; mend it first, or promote again"
-                ) from error
-    return champions
+    """Paths of the LoRAs that were ever put to use. Raises BadData for an entry that cannot be read: it might name any."""
+    try:
+        return registry.loras(store)
+    except BadData as error:
+        raise BadData(
+            f"{error}; nothing may be deleted while it is not known: mend it first, or promote again"
+        ) from error
 
 
 def protected(run: Run, champions: Set[str]) -> set[int]:
-    """Steps whose checkpoints stay: all of a run whose LoRA is a champion, else the best and the last step that it tells."""
+    """Steps whose checkpoints stay: all of a run whose LoRA is in the registry, else its best and its last step."""
     if run.lora_path in champions:
         return steps_of(list_artifacts(run.store, layout.Checkpoints(run.run_id).path))
     try:
-        status = json.loads(run.store.get(layout.StatusNote(run.run_id).path))
-        told = [status.get("bestStep"), status.get("step")]
-    except (NotFound, ValueError, AttributeError):
+        status = Status.read(run.store, run.run_id)
+    except (NotFound, BadData):
         return set()  # a run of which nothing is known: its newest ones stay in any case
-    return {step for step in told if isinstance(step, int)}
+    return {status.step} if status.best_step is None else {status.best_step, status.step}
 
 
 def steps_of(paths: Iterable[str]) -> set[int]:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from service import stopping
-from service.artifacts import layout
+from service.artifacts.notes import Config
 from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
 from service.diffusion.families import family_of
@@ -87,7 +87,7 @@ def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], 
         if accelerator.is_main_process:
             step = checkpoint.step if checkpoint else 0
             status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
-            run.note(layout.ConfigNote(run.run_id), settings.public())
+            Config.of(settings.public()).write(run.store, run.run_id)
             running.enter_context(status)
 
         with coordinator.independently() as stop_check:

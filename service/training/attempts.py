@@ -4,26 +4,16 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
 
 import structlog
-from pydantic import BaseModel, ValidationError
 
 from service.artifacts import layout
+from service.artifacts.notes import Attempt
 from service.artifacts.runs import Run
-from service.exits import ServiceError
+from service.exits import BadData, ServiceError
 from service.storage.interface import NotFound
 
 log = structlog.get_logger(__name__)
-
-
-class Attempt(BaseModel):
-    """The note of one attempt. `step`: that of the checkpoint from which it began, 0 without one."""
-
-    schema_version: Literal[1] = 1
-    attempt: str
-    step: int
-    started: datetime
 
 
 def _attempt_id(environment: Mapping[str, str]) -> str:
@@ -43,7 +33,7 @@ def begin_attempt(run: Run, step: int, allowed: int) -> Attempt:
     attempt = Attempt(attempt=_attempt_id(os.environ), step=step, started=datetime.now(UTC))
     # The time too: whoever sets ATTEMPT_ID to the same for all would else erase what came before.
     name = f"{attempt.started:%Y%m%dT%H%M%S%f}-{attempt.attempt}"
-    run.note(layout.AttemptNote(run.run_id, name), attempt.model_dump(mode="json"))
+    run.store.put(layout.AttemptNote(run.run_id, name).path, attempt.to_bytes())
     structlog.contextvars.bind_contextvars(attempt_id=attempt.attempt)
     log.info("attempt begins", step=step, without_a_step_gained=fruitless)
     return attempt
@@ -54,11 +44,11 @@ def attempts(run: Run) -> list[Attempt]:
     found = []
     for entry in run.store.list(f"{layout.AttemptNotes(run.run_id).path}/"):
         try:
-            found.append(Attempt.model_validate_json(run.store.get(entry.key)))
+            found.append(Attempt.from_bytes(run.store.get(entry.key), entry.key))
         except NotFound:
             continue  # deleted since the listing
-        except ValidationError:
-            log.warning("not the note of an attempt", key=entry.key)
+        except BadData as error:
+            log.warning("not the note of an attempt", reason=str(error))
     return sorted(found, key=lambda attempt: attempt.started)
 
 

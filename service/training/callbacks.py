@@ -10,7 +10,9 @@ import structlog
 
 from service import stopping
 from service.artifacts import layout
-from service.artifacts.publishing import exists, publish
+from service.artifacts.kinds import samples
+from service.artifacts.kinds.lora import SAMPLES
+from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.settings.train import TrainSettings
 from service.storage.parallel import StopCheck
@@ -23,7 +25,6 @@ from service.training.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
-SAMPLES_NAME = "samples.png"
 SHORT_GRACE = 0.75
 """Share of the grace time from which a stop is said to be short of it."""
 
@@ -100,7 +101,7 @@ class SamplePictures:
             grid = sample_grid(
                 trainer.unwrapped, trainer.noise_scheduler, self.prompts, self.shown, trainer.settings, stop_check
             )
-        grid.save(folder / SAMPLES_NAME)
+        grid.save(folder / SAMPLES)
 
 
 class Samples(Callback):
@@ -139,7 +140,7 @@ class Samples(Callback):
         if self._pictures.shown and not exists(self._run.store, path):
             folder = self._folder / f"samples-{step}"
             self._pictures.draw(trainer, folder, stop_check)
-            publish(self._run.store, folder, kind="samples", path=path, settings=self._recipe)
+            samples.write(self._run.store, folder, run_id=self._run.run_id, step=step, recipe=self._recipe)
             shutil.rmtree(folder)
 
 

@@ -1,7 +1,6 @@
 """Checkpoints of a run: committed whole under a name of their own, found again, verified."""
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from service.artifacts import layout
-from service.artifacts.publishing import fetch, list_artifacts, publish, read_manifest
+from service.artifacts.kinds import checkpoint
+from service.artifacts.publishing import fetch, list_artifacts
 from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
 from service.exits import BadData, ServiceError
@@ -35,8 +35,7 @@ class Checkpoint:
 
 def commit(run: Run, folder: Path, step: int, settings: Mapping[str, Any]) -> str:
     """Publishes the checkpoint in `folder`; returns its path, which no other has: two writers never touch one file."""
-    path = layout.Checkpoint(run.run_id, step, uuid.uuid4().hex[:12]).path
-    publish(run.store, folder, kind="checkpoint", path=path, settings=settings)
+    path = checkpoint.write(run.store, folder, run_id=run.run_id, step=step, recipe=settings)
     log.info("checkpoint committed", step=step, path=path)
     return path
 
@@ -71,7 +70,7 @@ def newest_on_all(run: Run, settings: Mapping[str, Any], work_dir: Path, acceler
     broadcast_object_list(chosen)
     if accelerator.is_main_process or not chosen[0]:
         return found
-    return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), _step_of(chosen[0]))
+    return Checkpoint(chosen[0], fetch(run.store, chosen[0], work_dir), checkpoint.step_of(chosen[0]))
 
 
 def newest_checkpoint(run: Run, settings: Mapping[str, Any], work_dir: Path) -> Checkpoint | None:
@@ -81,11 +80,11 @@ def newest_checkpoint(run: Run, settings: Mapping[str, Any], work_dir: Path) -> 
     BadConfiguration when the checkpoint belongs to other settings.
     """
     checkpoints = layout.Checkpoints(run.run_id).path
-    candidates = newest_first(list_artifacts(run.store, checkpoints))
+    candidates = checkpoint.newest_first(list_artifacts(run.store, checkpoints))
     damaged = []
     for path in candidates:
         try:
-            manifest = read_manifest(run.store, path)
+            made_with = checkpoint.read(run.store, path).recipe
             folder = fetch(run.store, path, work_dir)
         except BadData as error:
             log.warning("checkpoint set aside", path=path, reason=str(error))
@@ -93,20 +92,8 @@ def newest_checkpoint(run: Run, settings: Mapping[str, Any], work_dir: Path) -> 
             continue
         except NotFound:
             continue  # deleted since the listing
-        check_identity(TrainSettings, manifest.settings, settings, path)
-        return Checkpoint(path, folder, _step_of(path))
+        check_identity(TrainSettings, made_with, settings, path)
+        return Checkpoint(path, folder, checkpoint.step_of(path))
     if damaged:
         raise BadData(f"none of the {len(damaged)} checkpoints of {checkpoints} is intact; see the warnings")
     return None
-
-
-def newest_first(paths: Sequence[str]) -> list[str]:
-    """Orders paths of checkpoints by step, the newest first; anything else is left out."""
-    steps = {path: place.step for path in paths if (place := layout.Checkpoint.parse(path))}
-    return sorted(steps, key=lambda path: (-steps[path], path))
-
-
-def _step_of(path: str) -> int:
-    place = layout.Checkpoint.parse(path)
-    assert place is not None, path
-    return place.step

@@ -8,7 +8,6 @@ from service.diffusion.family import LoraFiles
 from service.settings.models import MINIATURE
 from service.templates import rendered
 
-CARD_NAME = "README.md"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 MINIATURE_FOLDER = "service/miniature/models/stable-diffusion"
 """Where a checkout has it, as it is on no hub."""

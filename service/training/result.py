@@ -1,6 +1,5 @@
 """What a training leaves: its LoRA with model card, curves and pictures, published once it is proven to have an effect."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import structlog
 import torch
 
-from service.artifacts import layout
-from service.artifacts.publishing import exists, publish, read_manifest
+from service.artifacts.kinds import lora
+from service.artifacts.notes import Complete
+from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.diffusion.images import CaptionedImage
 from service.diffusion.lora import assert_effect
@@ -20,21 +20,18 @@ from service.settings.train import TrainSettings
 from service.storage.parallel import StopCheck
 from service.training.callbacks import SamplePictures
 from service.training.curves import draw_curves
-from service.training.model_card import CARD_NAME, training_facts, write_card
+from service.training.model_card import training_facts, write_card
 from service.training.progress import Measurement, ratio_of
 from service.training.trainer import Trainer
 
 log = structlog.get_logger(__name__)
-
-METRICS_NAME = "metrics.jsonl"
-CURVES_NAME = "curves.png"
 
 
 def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     """True when the run's LoRA exists. Raises BadConfiguration when it was made by another recipe."""
     if not exists(run.store, run.lora_path):
         return False
-    check_identity(TrainSettings, read_manifest(run.store, run.lora_path).settings, recipe, run.lora_path)
+    check_identity(TrainSettings, lora.read(run.store, run.lora_path).recipe, recipe, run.lora_path)
     return True
 
 
@@ -63,22 +60,20 @@ class Result:
             assert_effect(trainer.unwrapped, noisy, torch.tensor([500], device=noisy.device), condition)
         self._write(folder, pictures, stop_check)
         try:
-            artifact = publish(
-                run.store, folder, kind="lora", path=run.lora_path, parents=[self.dataset_path], settings=self.recipe
-            )
+            artifact = lora.write(run.store, folder, run_id=run.run_id, dataset=self.dataset_path, recipe=self.recipe)
         except BadConfiguration:
             # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
             if not is_complete(run, self.recipe):
                 raise
             log.info("already complete", lora=run.lora_path)
             return
-        facts = {
+        facts: dict[str, Any] = {
             "lora": artifact.path,
             "steps": trainer.progress.step,
             "of_step": self.measurement.step,
             "held_out_ratio": round(self._ratio, 4),
         }
-        run.note(layout.CompleteNote(run.run_id), {**facts, "version": artifact.manifest.version})
+        Complete(**facts, version=artifact.manifest.version).write(run.store, run.run_id)
         log.info("LoRA published", **facts)
 
     def _write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
@@ -88,12 +83,11 @@ class Result:
         prediction = trainer.noise_scheduler.config["prediction_type"]
         facts = training_facts(self.recipe, len(self.images), self.measurement.step, prediction)
         files = trainer.unwrapped.export(folder, facts)
-        with (folder / METRICS_NAME).open("w") as lines:
-            lines.writelines(json.dumps(line) + "\n" for line in progress.lines())
-        draw_curves(progress, folder / CURVES_NAME)
+        lora.write_metrics(progress.lines(), folder)
+        draw_curves(progress, folder / lora.CURVES)
         pictures.draw(trainer, folder, stop_check)
         write_card(
-            folder / CARD_NAME,
+            folder / lora.CARD,
             name=self.run.run_id,
             recipe=self.recipe,
             images=len(self.images),

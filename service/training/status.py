@@ -7,19 +7,17 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
 
 import structlog
 
-from service.artifacts import layout
+from service.artifacts import notes
+from service.artifacts.notes import Phase
 from service.artifacts.runs import Run
 from service.exits import ServiceError, Stopped
 from service.settings.train import TrainSettings
 from service.training.progress import Progress, best, ratio_of
 
 log = structlog.get_logger(__name__)
-
-Phase = Literal["loading", "encoding", "training", "saving", "drawing", "publishing", "complete", "stopped", "failed"]
 
 FINAL_WRITE_TIMEOUT = 5.0
 """Seconds that the end of the training waits at most for its last status to be written."""
@@ -38,9 +36,9 @@ class StatusReporter:
         self._max_steps = settings.max_steps
         self._every = settings.status_seconds
         self._phase: Phase = "loading"
-        self._checkpoint: dict[str, Any] | None = None
+        self._checkpoint: notes.LastCheckpoint | None = None
         self._pace_start: tuple[float, int] | None = None
-        self._written: dict[str, Any] = {}
+        self._written: notes.Status | None = None
         self._failed = False
         self._ended = threading.Event()
 
@@ -69,10 +67,10 @@ class StatusReporter:
 
     def committed(self, step: int, path: str) -> None:
         """The newest checkpoint in the store."""
-        self._checkpoint = {"step": step, "path": path}
+        self._checkpoint = notes.LastCheckpoint(step=step, path=path)
 
-    def facts(self) -> dict[str, Any]:
-        """The content of status.json but for its time. The names are those of Kubeflow's trainer."""
+    def facts(self) -> notes.Status:
+        """The content of status.json but for its time."""
         step, points, measurements = self.progress.step, self.progress.points, self.progress.measurements
         metrics: dict[str, float] = {}
         if points:
@@ -80,19 +78,18 @@ class StatusReporter:
         if measurements:
             ratio = ratio_of(measurements[-1], measurements[0])
             metrics |= {"heldOutLoss": measurements[-1].loss, "heldOutRatio": ratio}
-        return {
-            "schemaVersion": 1,
-            "runId": self._run.run_id,
-            "attempt": self.attempt,
-            "phase": self._phase,
-            "step": step,
-            "maxSteps": self._max_steps,
-            "progressPercentage": round(100 * step / self._max_steps, 1),
-            "estimatedRemainingSeconds": self._remaining(step),
-            "metrics": metrics,
-            "bestStep": best(measurements).step if measurements else None,
-            "lastCheckpoint": self._checkpoint,
-        }
+        return notes.Status(
+            run_id=self._run.run_id,
+            attempt=self.attempt,
+            phase=self._phase,
+            step=step,
+            max_steps=self._max_steps,
+            progress_percentage=round(100 * step / self._max_steps, 1),
+            estimated_remaining_seconds=self._remaining(step),
+            metrics=metrics,
+            best_step=best(measurements).step if measurements else None,
+            last_checkpoint=self._checkpoint,
+        )
 
     def _remaining(self, step: int) -> int | None:
         """By the pace of this attempt; None before its first step."""
@@ -113,16 +110,16 @@ class StatusReporter:
     def _write(self) -> None:
         facts = self.facts()
         # The rest alone says nothing new: a status that only grows older shows that the training no longer gets on.
-        known = {name: value for name, value in facts.items() if name != "estimatedRemainingSeconds"}
+        known = facts.model_copy(update={"estimated_remaining_seconds": None})
         if known == self._written:
             return
-        if facts["step"] != self._written.get("step"):
-            pace = {"step": facts["step"], "max_steps": self._max_steps, "eta_s": facts["estimatedRemainingSeconds"]}
-            log.info("heartbeat", phase=facts["phase"], **pace, **facts["metrics"])
+        if self._written is None or facts.step != self._written.step:
+            pace = {"step": facts.step, "max_steps": self._max_steps, "eta_s": facts.estimated_remaining_seconds}
+            log.info("heartbeat", phase=facts.phase, **pace, **facts.metrics)
         self._written = known
-        content = {**facts, "lastUpdatedTime": datetime.now(UTC).isoformat(timespec="seconds")}
+        now = datetime.now(UTC).replace(microsecond=0)
         try:
-            self._run.note(layout.StatusNote(self._run.run_id), content)
+            facts.model_copy(update={"last_updated_time": now}).write(self._run.store, self._run.run_id)
         except ServiceError as error:
             if not self._failed:
                 log.warning("status not written; training goes on", reason=str(error))

@@ -1,11 +1,8 @@
 """The curves in TensorBoard, Weights & Biases or MLflow, through Accelerate."""
 
-import uuid
-
 from accelerate import Accelerator
 
-from service.artifacts import layout
-from service.artifacts.publishing import publish
+from service.artifacts.kinds import tensorboard
 from service.artifacts.runs import Run
 from service.exits import BadConfiguration
 from service.settings.train import TrainSettings
@@ -29,5 +26,4 @@ def end_tracking(accelerator: Accelerator, run: Run, settings: TrainSettings) ->
     accelerator.end_training()
     folder = settings.work_dir / "trackers" / settings.run_id
     if accelerator.is_main_process and settings.tracker == "tensorboard" and folder.is_dir():
-        path = layout.Tensorboard(run.run_id, uuid.uuid4().hex[:12]).path
-        publish(run.store, folder, kind="tensorboard", path=path)
+        tensorboard.write(run.store, folder, run_id=run.run_id)

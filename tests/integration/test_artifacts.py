@@ -642,8 +642,8 @@ def test_a_garbled_note_of_the_data_set_is_bad_data(store: ObjectStore) -> None:
 
 def test_a_folder_needs_no_boto3(tmp_path: Path) -> None:
     program = (
-        "import sys; from service.artifacts import publishing, runs, stores; "
-        f"stores.open_store({str(tmp_path)!r}); print({{'boto3', 'botocore', 'torch', 'numpy'}} & set(sys.modules))"
+        "import sys; from service.artifacts import publishing, runs; from service.storage import opening; "
+        f"opening.open_store({str(tmp_path)!r}); print({{'boto3', 'botocore', 'torch', 'numpy'}} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

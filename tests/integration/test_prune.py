@@ -78,16 +78,27 @@ def test_every_nth_and_the_best_step_stay(store: ObjectStore, prune: Prune) -> N
 
 
 def test_no_checkpoint_of_a_champion_goes(store: ObjectStore, prune: Prune) -> None:
-    store.put("registry/pixel-art/champion.json", json.dumps({"lora": "runs/ours/lora"}).encode())
+    store.put("registry/pixel-art/00000001-0123abcd.json", json.dumps({"lora": "runs/ours/lora"}).encode())
     prune(PRUNE_DRY_RUN="false", PRUNE_ALL_RUNS="true")
     assert steps(store) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert steps(store, "theirs") == [3, 4]
 
 
+def test_nor_of_one_that_was_a_champion_before(store: ObjectStore, prune: Prune) -> None:
+    for number, run_id in enumerate(("ours", "theirs"), 1):
+        entry = json.dumps({"lora": f"runs/{run_id}/lora"}).encode()
+        store.put(f"registry/pixel-art/{number:08d}-0123abcd.json", entry)
+    store.put("registry/pixel-art/champion/README.md", b"a copy of the LoRA")
+    prune(PRUNE_DRY_RUN="false", PRUNE_ALL_RUNS="true")
+    assert steps(store) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert steps(store, "theirs") == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["00000001-0123abcd.json", "champion.json"])
 def test_with_a_champion_that_cannot_be_read_nothing_is_deleted(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    name: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.put("registry/pixel-art/champion.json", b"{")
+    store.put(f"registry/pixel-art/{name}", b"{")
     monkeypatch.setenv("PRUNE_DRY_RUN", "false")
     assert run(["prune"]) == ExitCode.BAD_DATA
     assert steps(store) == [1, 2, 3, 4, 5, 6, 7, 8]

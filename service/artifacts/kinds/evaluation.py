@@ -15,11 +15,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.artifacts.documents import check_schema, first_complaint
 from service.artifacts.publishing import Artifact, publish
 from service.exits import BadData
 from service.storage.interface import ObjectStore
 
 KIND = "evaluation"
+SCHEMA = 2
+"""Highest schema version of evaluation.json that this program reads, and the one that it writes."""
 JSON_FILE = "evaluation.json"
 PAGE_FILE = "index.html"
 
@@ -116,21 +119,21 @@ def write_json(evaluation: Evaluation, folder: Path) -> None:
 
 
 def read_json(folder: Path) -> Evaluation:
-    """The evaluation of a fetched folder, of any version so far; raises BadData for one that is none, or is newer."""
+    """The evaluation of a fetched folder, of any version so far; raises BadData for one that is none.
+
+    Raises WrittenByNewer for one of a newer schema.
+    """
     try:
         content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        check_schema(content["schema_version"], SCHEMA, str(folder / JSON_FILE))
         if content["schema_version"] == 1:
             content = _upgraded(content)
         # As JSON again, for only there a figure may be the string "NaN".
         return Evaluation.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadData(
-            f"{folder / JSON_FILE} is no evaluation that this version reads: {where}: {first['msg']}"
-        ) from error
+        raise BadData(f"{folder / JSON_FILE} is no evaluation: {first_complaint(error)}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadData(f"{folder / JSON_FILE} is no evaluation that this version reads: {error}") from error
+        raise BadData(f"{folder / JSON_FILE} is no evaluation: {error}") from error
 
 
 def _upgraded(old: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ dimension counts pictures or held-out images in the order of measurements.json. 
 threshold or confidence, without a model.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from service.artifacts.documents import check_schema, first_complaint
 from service.artifacts.publishing import Artifact, publish
 from service.exits import BadData
 from service.storage.interface import ObjectStore
 
 KIND = "measurements"
+SCHEMA = 1
+"""Highest schema version of measurements.json that this program reads, and the one that it writes."""
 JSON_FILE = "measurements.json"
 ARRAYS_FILE = "arrays.safetensors"
 
@@ -61,13 +65,16 @@ def write_arrays(measurements: Measurements, folder: Path) -> None:
 
 
 def read_arrays(folder: Path) -> Measurements:
-    """The measurements of a fetched folder; raises BadData for what are none, or are of a newer version."""
+    """The measurements of a fetched folder; raises BadData for what are none.
+
+    Raises WrittenByNewer for those of a newer schema.
+    """
     try:
-        measured = Measured.model_validate_json((folder / JSON_FILE).read_text(encoding="utf-8"))
+        content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        check_schema(content["schema_version"], SCHEMA, str(folder / JSON_FILE))
+        measured = Measured.model_validate(content)
         return Measurements(measured, load_file(folder / ARRAYS_FILE))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadData(f"{folder / JSON_FILE} is not readable by this version: {where}: {first['msg']}") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BadData(f"{folder} holds no measurements that this version reads: {error}") from error
+        raise BadData(f"{folder / JSON_FILE} is not valid: {first_complaint(error)}") from error
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BadData(f"{folder} holds no measurements: {error}") from error

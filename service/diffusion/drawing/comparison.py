@@ -8,7 +8,9 @@ import structlog
 from PIL import Image
 
 from service.artifacts import layout
-from service.artifacts.publishing import fetch, publish
+from service.artifacts.kinds import images
+from service.artifacts.kinds.images import BASE, GRID, LORA
+from service.artifacts.publishing import fetch
 from service.artifacts.recipes import Result, result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.files import write_pictures
@@ -19,10 +21,6 @@ from service.diffusion.drawing.sampling import draw_pictures
 from service.diffusion.families import family_of
 from service.settings.models import DiffusionSettings
 from service.storage.scratch import scratch_folder
-
-BASE = "base"
-LORA = "lora"
-GRID = "grid.png"
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +71,7 @@ def _draw_and_publish(run: Run, settings: DiffusionSettings, comparison: Compari
         write_pictures(folder / LORA, lora, comparison.requests, recipe)
         sides = (by_prompt(side, comparison.variations) for side in (base, lora))
         comparison_grid(comparison.prompts, *sides).save(folder / GRID)
-        publish(run.store, folder, kind="images", path=result.path, parents=[comparison.lora], settings=recipe)
+        images.write(run.store, folder, path=result.path, lora=comparison.lora, recipe=recipe)
     log.info("images published", images=result.path, count=len(base) + len(lora))
 
 

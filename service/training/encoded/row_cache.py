@@ -11,8 +11,9 @@ import structlog
 import torch
 from torch import Tensor
 
+from service.artifacts.kinds import rows as published
 from service.artifacts.manifest import MANIFEST_NAME
-from service.artifacts.publishing import fetch, list_artifacts, publish_version, read_manifest
+from service.artifacts.publishing import fetch, list_artifacts
 from service.exits import BadData
 from service.storage.interface import ObjectStore
 from service.storage.scratch import scratch_folder
@@ -22,7 +23,6 @@ log = structlog.get_logger(__name__)
 ROWS_A_PART = 1024
 """Rows of one artifact: what a job that is killed has to compute again at most, and one manifest's list of keys."""
 ROWS_A_BATCH = 64
-PART_NAME = "rows.arrow"
 
 CachedRow = Mapping[str, Tensor]
 
@@ -57,7 +57,7 @@ class RowCache:
         wanted = dict.fromkeys(keys)
         missing = {key for key in wanted if key not in self._places}
         for path in list_artifacts(self._store, self._prefix) if missing else ():
-            if path not in self._mapped and missing & set(read_manifest(self._store, path).settings["keys"]):
+            if path not in self._mapped and missing & published.read(self._store, path).keys:
                 self._map(path)
                 missing -= self._places.keys()
         return [key for key in wanted if key in missing]
@@ -67,9 +67,8 @@ class RowCache:
         rows = iter(rows)
         while part := list(islice(rows, ROWS_A_PART)):
             with scratch_folder(self._work_dir) as folder:
-                write_rows(folder / PART_NAME, self._names, part)
-                keys = {"keys": [key for key, _ in part]}
-                publish_version(self._store, folder, kind="cache", prefix=self._prefix, settings=keys)
+                write_rows(folder / published.FILE, self._names, part)
+                published.write(self._store, folder, prefix=self._prefix, keys=[key for key, _ in part])
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
         """The tensors of a row, copied out of the mapped file."""
@@ -85,7 +84,7 @@ class RowCache:
             log.warning("damaged cache set aside", path=path, reason=str(error))
             self._store.delete(f"{path}/{MANIFEST_NAME}")
             return
-        batches = read_rows(folder / PART_NAME)
+        batches = read_rows(folder / published.FILE)
         for number, batch in enumerate(batches):
             for row, key in enumerate(batch.column("key").to_pylist()):
                 self._places.setdefault(key, Place(len(self._parts), number, row))

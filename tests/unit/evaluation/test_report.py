@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from service.artifacts.documents import WrittenByNewer
 from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, read_json
 from service.diffusion.drawing.grid import comparison_grid
 from service.evaluation.criteria.criterion import Figures
@@ -181,10 +182,16 @@ def test_an_evaluation_of_version_1_is_read_with_its_figures_and_its_decision(tm
     assert old.finding("style").outcome is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 3}', '{"schema_version": 1}', "null"])
-def test_what_is_no_evaluation_or_a_newer_one_is_bad_data_that_names_the_file(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 1}', "null"])
+def test_what_is_no_evaluation_is_bad_data_that_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "evaluation.json").write_text(text)
     with pytest.raises(BadData, match=r"evaluation\.json"):
+        read_json(tmp_path)
+
+
+def test_a_newer_evaluation_is_said_to_be_that_and_never_damaged(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text('{"schema_version": 3}')
+    with pytest.raises(WrittenByNewer, match=r"evaluation\.json.*newer version"):
         read_json(tmp_path)
 
 

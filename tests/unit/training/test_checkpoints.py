@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.artifacts.kinds.checkpoint import newest_first
+from service.artifacts.notes import LastCheckpoint
 from service.artifacts.runs import Run
 from service.exits import BadConfiguration
 from service.settings.identity import check_identity, identity
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
-from service.training.checkpoints import commit, committer, newest_checkpoint, newest_first
+from service.training.checkpoints import commit, committer, newest_checkpoint
 from service.training.progress import Measurement, Progress
 from service.training.status import StatusReporter
 from tests.unit.training.building import settings_for
@@ -61,4 +63,4 @@ def test_the_newest_checkpoints_stay_and_that_of_the_best_step_and_every_so_many
     assert kept == {f"step-{step:08d}" for step in (3, 6, 10, 11)}
     found = newest_checkpoint(run, {"seed": 0}, tmp_path)
     assert found is not None
-    assert status.facts()["lastCheckpoint"] == {"step": 11, "path": found.path}
+    assert status.facts().last_checkpoint == LastCheckpoint(step=11, path=found.path)

@@ -1,0 +1,104 @@
+"""A LoRA: weights in two forms, a model card, what was measured on the way, curves and samples."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.artifacts import layout
+from service.artifacts.kinds.kind import Statement
+from service.artifacts.manifest import Manifest
+from service.artifacts.publishing import Artifact, publish
+from service.exits import BadData
+from service.storage.interface import ObjectStore
+
+CARD = "README.md"
+METRICS = "metrics.jsonl"
+CURVES = "curves.png"
+SAMPLES = "samples.png"
+
+Curve = list[tuple[int, float]]
+"""(optimizer step, value), by step."""
+
+
+class Lora(Statement):
+    """A published LoRA. Its one parent is the data set that it was trained on."""
+
+    KIND = "lora"
+
+    parents: list[str] = Field(description="Paths of the artifacts that it was made of.")
+
+    @classmethod
+    def of(cls, path: str, manifest: Manifest) -> "Lora":
+        """The statement that is in a manifest."""
+        return cls(path=path, version=manifest.version, recipe=manifest.settings, parents=manifest.parents)
+
+    @property
+    def dataset(self) -> str:
+        """Path of the data set that it was trained on. Raises BadData for a LoRA from elsewhere that names none."""
+        if not self.parents:
+            raise BadData(f"the LoRA {self.path} does not say which data set it was trained on: it has no parents")
+        return self.parents[0]
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels at which it was trained. Raises BadData for a LoRA from elsewhere that does not tell it."""
+        found = self.recipe.get("resolution")
+        if not isinstance(found, int):
+            raise BadData(f"the LoRA {self.path} does not say at which resolution it was trained")
+        return found
+
+
+class MetricsLine(BaseModel):
+    """A line of metrics.jsonl: either of the training since the line before, or of a measurement on held-out images.
+
+    A measurement also has `held_out_loss_<t>` for each timestep t that is measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    step: int = Field(description="Optimizer steps that were taken.")
+    loss: float | None = Field(None, description="Mean training loss.")
+    gradient_norm: float | None = Field(None, description="Mean norm of the gradient.")
+    learning_rate: float | None = Field(None, description="Learning rate at this step.")
+    held_out_loss: float | None = Field(None, description="Mean loss on the held-out images.")
+    held_out_ratio: float | None = Field(None, description="The same, where 1 is the base model.")
+
+
+class Curves(NamedTuple):
+    """What was measured on the way."""
+
+    loss: Curve
+    held_out_loss: Curve
+
+
+def write(store: ObjectStore, folder: Path, *, run_id: str, dataset: str, recipe: Mapping[str, Any]) -> Artifact:
+    """Publishes the LoRA in `folder` as that of a run."""
+    path = layout.Lora(run_id).path
+    return publish(
+        store, folder, kind=Lora.KIND, kind_schema=Lora.SCHEMA, path=path, parents=[dataset], settings=recipe
+    )
+
+
+def read(store: ObjectStore, path: str) -> Lora:
+    """What the LoRA at `path` says of itself."""
+    return Lora.read(store, path)
+
+
+def write_metrics(lines: Iterable[Mapping[str, Any]], folder: Path) -> None:
+    """Writes metrics.jsonl: `lines` have the fields of a MetricsLine, by step."""
+    with (folder / METRICS).open("w") as sink:
+        sink.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def read_curves(folder: Path) -> Curves:
+    """The curves of a fetched LoRA; empty ones for a LoRA from elsewhere, which has no metrics.jsonl."""
+    file = folder / METRICS
+    found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    lines = [MetricsLine.model_validate(line) for line in found]
+    return Curves(
+        [(line.step, line.loss) for line in lines if line.loss is not None],
+        [(line.step, line.held_out_loss) for line in lines if line.held_out_loss is not None],
+    )
