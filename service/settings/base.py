@@ -1,16 +1,20 @@
 """What all classes of settings have in common: how values are read, and what each field has to say of itself."""
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, get_origin
 
+from annotated_types import MinLen
 from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.settings.declaring import role_of
-from service.settings.delivery import cleaned, named, strange_character
+from service.settings.delivery import check_characters, cleaned
 
 LARGEST = 2**63 - 1
 """Of whole numbers: the largest that the libraries take, for seeds too."""
+
+YEAR = 365 * 24 * 3600
+"""In seconds: what no timeout needs, and all libraries take."""
 
 FREE_TEXT = "free text"
 Text = Annotated[str, FREE_TEXT]
@@ -52,29 +56,40 @@ class Settings(BaseSettings):
         if not isinstance(values, dict):
             return values
         meant = {key: cleaned(value) if isinstance(value, str) else value for key, value in values.items()}
-        texts = set(cls._keys_of(name for name, field in cls.model_fields.items() if FREE_TEXT in field.metadata))
-        return cls.prepared({key: value for key, value in meant.items() if value != "" or key in texts})
-
-    @classmethod
-    def _keys_of(cls, fields: Iterable[str]) -> list[str]:
-        """The names under which values of these fields come in."""
-        return [key for name in fields for key in (name, str(cls.model_fields[name].validation_alias))]
+        texts = {name: field for name, field in cls.model_fields.items() if _may_be_empty(field)}
+        kept = texts.keys() | {str(field.validation_alias) for field in texts.values()}
+        return cls.prepared({key: value for key, value in meant.items() if value != "" or key in kept})
 
     @field_validator("*", mode="before")
     @classmethod
     def _holds_nothing_strange(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[str(info.field_name)]
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and FREE_TEXT not in field.metadata and (strange := strange_character(text)):
-                raise ValueError(f"it holds {named(strange)}, which cannot be part of it")
+        if isinstance(value, str) and get_origin(field.annotation) is not list and FREE_TEXT not in field.metadata:
+            check_characters(value)
         return value
 
-    @model_validator(mode="after")
-    def _numbers_fit(self) -> Self:
-        for name, value in self:
-            if isinstance(value, int) and value > LARGEST:
-                raise ValueError(f"{variable_name(type(self), name)}={value}: must be at most {LARGEST}")
-        return self
+    @field_validator("*", mode="after")
+    @classmethod
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, list) and FREE_TEXT not in cls.model_fields[str(info.field_name)].metadata:
+            for item in value:
+                check_characters(item)
+        if isinstance(value, int) and value > LARGEST:
+            raise ValueError(f"must be at most {LARGEST}")
+        return value
+
+
+def _may_be_empty(field: FieldInfo) -> bool:
+    bounded = any(isinstance(entry, MinLen) for entry in field.metadata)
+    return field.annotation is str and FREE_TEXT in field.metadata and not bounded
+
+
+def check_seeds(prefix: str, seed: int, variations: int) -> None:
+    """Raises ValueError when the seed of the last variation is more than the libraries take."""
+    if seed + variations - 1 > LARGEST:
+        raise ValueError(
+            f"{prefix}_SEED={seed} with {prefix}_VARIATIONS={variations}: the last variation's seed must be at most {LARGEST}"
+        )
 
 
 def variable_name(settings: type[BaseSettings], field: str) -> str:

@@ -1,7 +1,7 @@
 """Values as env files, ConfigMaps, Secrets and people deliver them: what stands around a value without being meant."""
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from service.exits import BadConfiguration
 
@@ -24,12 +24,12 @@ def cleaned(value: str) -> str:
     return stripped
 
 
-def strange_character(value: str) -> str | None:
-    """The first character that cannot be meant in a name, a number or a place: invisible, or a quote at an end of it."""
-    for character in value:
-        if not character.isprintable() or character in INVISIBLE:
-            return character
-    return next((end for end in (value[:1], value[-1:]) if end and end in QUOTES), None)
+def check_characters(value: str) -> None:
+    """Raises ValueError for what cannot be meant in a name, a number or a place: the invisible, or a quote at an end."""
+    strange = next((sign for sign in value if not sign.isprintable() or sign in INVISIBLE), None)
+    strange = strange or next((end for end in (value[:1], value[-1:]) if end and end in QUOTES), None)
+    if strange is not None:
+        raise ValueError(f"it holds {named(strange)}, which cannot be part of it")
 
 
 def named(character: str) -> str:
@@ -37,18 +37,22 @@ def named(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X})"
 
 
-def clean_credentials(environment: MutableMapping[str, str]) -> None:
-    """Cleans what boto3 and the hub's library read by themselves, in place.
-
-    Raises BadConfiguration for one with a character that none of them has. The message shows the character alone.
-    """
+def clean_foreign(environment: MutableMapping[str, str]) -> None:
+    """Cleans what boto3 and the hub's library read by themselves, in place."""
     for name, value in list(environment.items()):
-        if name.startswith(("AWS_", "HF_")) and cleaned(value) != value:
+        if name.startswith(("AWS_", "HF_")):
             environment[name] = cleaned(value)
-        if CREDENTIALS.fullmatch(name):
-            wrong = next((character for character in environment[name] if not IN_CREDENTIALS.match(character)), None)
-            if wrong is not None:
-                raise BadConfiguration(f"{name} holds {named(wrong)}, which cannot be part of it; set it without")
+
+
+def check_credentials(environment: Mapping[str, str]) -> None:
+    """Raises BadConfiguration for a key, a token, a region or an address with a character that none of them has.
+
+    The message shows the character, and nothing else of the value.
+    """
+    for name in filter(CREDENTIALS.fullmatch, environment):
+        wrong = next((character for character in environment[name] if not IN_CREDENTIALS.match(character)), None)
+        if wrong is not None:
+            raise BadConfiguration(f"{name} holds {named(wrong)}, which cannot be part of it; set it without")
 
 
 def _stripped(value: str) -> str:

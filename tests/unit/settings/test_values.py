@@ -116,7 +116,9 @@ PLACES = ["gs://bucket/x", "s3:/b", "S3://bucket", "s3:bucket", "https://bucket.
 
 
 @pytest.mark.parametrize("value", PLACES)
-@pytest.mark.parametrize("variable", ["ARTIFACTS_URI", "WORK_DIR", "OUTCOME_FILE", "DATA_PREP_FOLDER", "DATA_PREP_URLS"])
+@pytest.mark.parametrize(
+    "variable", ["ARTIFACTS_URI", "WORK_DIR", "OUTCOME_FILE", "DATA_PREP_FOLDER", "DATA_PREP_URLS"]
+)
 def test_what_is_no_place_is_refused_where_it_is_set_and_never_made_a_folder(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -128,7 +130,9 @@ def test_what_is_no_place_is_refused_where_it_is_set_and_never_made_a_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("value", ["s3://bucket", "s3://bucket/", "s3://bucket/a/b", "./a", "/data/Bob's", "a:b/c", "C:/x"])
+@pytest.mark.parametrize(
+    "value", ["s3://bucket", "s3://bucket/", "s3://bucket/a/b", "./a", "/data/Bob's", "a:b/c", "C:/x"]
+)
 def test_what_is_a_place_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if value == "a:b/c":  # one letter before the colon is a drive, or a folder
         pass
