@@ -23,8 +23,8 @@ Every variable is also a flag, and `sdlora JOB --help` explains it; `sdlora conf
 variable with one of our prefixes is an error. What *decides* is part of the result's identity: of two values come two results,
 and a training that is half done does not go on with another. Everything else may be turned between two attempts.
 
-Quotes, blanks, line ends and byte order marks around a value are not part of it, as env files, ConfigMaps and Secrets add them. An
-empty value stands for the default; only `DATA_PREP_STYLE` can be empty on purpose. What Kubernetes sets for a service of the
+Quotes, blanks, line ends and byte order marks around a value, as env files and ConfigMaps add them, are not part of it.
+An empty value stands for the default; only `DATA_PREP_STYLE` can be empty on purpose. What Kubernetes sets for a service of the
 namespace (`TRAIN_SERVICE_HOST`, `TRAIN_PORT=tcp://…`) is ignored.
 
 `make readme` writes this page from the classes in this folder, where each setting is declared once."""

@@ -98,7 +98,9 @@ def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], 
         with coordinator.independently():
             parts = family_of(settings).load(settings)
         status.enter("encoding")
-        samples, held_out, prompts = encode_dataset(images, validation, shown, parts, run.store, coordinator, settings)
+        samples, held_out, prompts = encode_dataset(
+            parts, images, validation, also=shown, store=run.store, coordinator=coordinator, settings=settings
+        )
         denoiser, noise_scheduler = _with_lora(parts, accelerator, settings), parts.noise_scheduler
         del parts  # the frozen encoders have said all they have to say
 

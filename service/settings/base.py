@@ -1,12 +1,14 @@
 """What all classes of settings have in common: how values are read, and what each field has to say of itself."""
 
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, LiteralString, get_origin
 
 from annotated_types import MinLen
 from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.redaction import USER_INFO
 from service.settings.declaring import role_of
 from service.settings.delivery import check_characters, cleaned
 
@@ -15,6 +17,9 @@ LARGEST = 2**63 - 1
 
 YEAR = 365 * 24 * 3600
 """In seconds: what no timeout needs, and all libraries take."""
+
+CREDENTIALS_INSIDE: LiteralString = "credentials_inside"
+"""Type of the error of a value that must not be repeated."""
 
 FREE_TEXT = "free text"
 Text = Annotated[str, FREE_TEXT]
@@ -64,6 +69,13 @@ class Settings(BaseSettings):
     @classmethod
     def _holds_nothing_strange(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[str(info.field_name)]
+        if any(USER_INFO.search(str(text)) for text in (value if isinstance(value, list) else [value])):
+            # A setting ends up in manifests and logs; so the message must not hold the value either.
+            raise PydanticCustomError(
+                CREDENTIALS_INSIDE,
+                "holds a user name or a password; credentials of a store are given as AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or in a file",
+            )
         if isinstance(value, str) and get_origin(field.annotation) is not list and FREE_TEXT not in field.metadata:
             check_characters(value)
         return value

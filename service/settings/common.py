@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, StringConstraints, model_validator
+from pydantic import BeforeValidator, StringConstraints
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from service.logs import LogFormat
-from service.redaction import USER_INFO
 from service.settings.base import FREE_TEXT, variable_name
 from service.settings.declaring import only_how
 from service.settings.delivery import cleaned
@@ -72,17 +71,6 @@ class CommonSettings(S3Settings):
     def own_prefix(cls) -> str:
         """What the variables of the job's own fields begin with, such as TRAIN."""
         return str(cls.model_config.get("env_prefix", "")).rstrip("_").upper()
-
-    @model_validator(mode="after")
-    def _credentials_stay_out(self) -> Self:
-        """A setting ends up in manifests and logs. The message names the variable and not what it holds."""
-        for field, value in self:
-            if any(USER_INFO.search(text) for text in (value if isinstance(value, list) else [str(value)])):
-                raise ValueError(
-                    f"{variable_name(type(self), field)} holds a user name or a password; credentials of a store are "
-                    "given as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in a file"
-                )
-        return self
 
     def public(self) -> dict[str, Any]:
         """The settings as plain values, fit for manifests and logs; a secret shows as stars."""

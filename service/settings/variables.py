@@ -9,7 +9,7 @@ import structlog
 from pydantic import ValidationError
 
 from service.exits import BadConfiguration
-from service.settings.base import variable_name
+from service.settings.base import CREDENTIALS_INSIDE, variable_name
 from service.settings.catalogue import all_settings
 from service.settings.common import CommonSettings
 from service.settings.delivery import check_characters, cleaned
@@ -94,7 +94,8 @@ def explain_validation(settings: type[CommonSettings], error: ValidationError) -
             continue
         field = str(problem["loc"][0])
         variable = variable_name(settings, field) if field in settings.model_fields else field.upper()
-        problems.append(f"{variable}={problem['input']!r}: {message}")
+        shown = f" {message}" if problem["type"] == CREDENTIALS_INSIDE else f"={problem['input']!r}: {message}"
+        problems.append(variable + shown)
     return "; ".join(problems)
 
 

@@ -269,3 +269,18 @@ def test_a_miniature_with_an_autoencoder_that_may_fit_is_taken(vae: str, monkeyp
     monkeypatch.setenv("MODEL_BASE", "miniature")
     monkeypatch.setenv("MODEL_VAE", vae)
     assert run(["config", "--check"]) == ExitCode.DONE
+
+
+@pytest.mark.parametrize(
+    "value", ["https://someone:verysecret@host/model", '"gs://key:verysecret@bucket', "verysecret"]
+)
+def test_what_is_wrong_with_an_address_is_said_without_its_password(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if value == "verysecret":
+        monkeypatch.setenv("SOME_TOKEN", value)
+    for variable in ("MODEL_BASE", "ARTIFACTS_URI" if "://" in value else "MODEL_VAE"):
+        monkeypatch.setenv(variable, value)
+    error = complaint(capsys, "train")
+    assert "MODEL_BASE" in error
+    assert "verysecret" not in error
