@@ -126,6 +126,7 @@ def test_what_is_no_place_is_refused_where_it_is_set_and_never_made_a_folder(
     monkeypatch.setenv(variable, value)
     assert variable in complaint(capsys, "config", "--check")
     if not variable.startswith("DATA"):
+        monkeypatch.setenv(variable, value)  # an OUTCOME_FILE that is refused was taken out
         assert variable in complaint(capsys, "train")
     assert list(tmp_path.iterdir()) == []
 
@@ -140,23 +141,25 @@ def test_what_is_a_place_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -
     assert run(["config", "--check"]) == ExitCode.DONE
 
 
-@pytest.mark.parametrize("job", ["data-prep", "train", "infer", "evaluate", "demo", "prune"])
 @pytest.mark.parametrize(
-    ("variable", "value"), [("ARTIFACTS_URI", "gs://bucket/x"), ("MODEL_BASE", "nonsense"), ("RUN_ID", "a b")]
+    ("variable", "value", "jobs"),
+    [
+        ("ARTIFACTS_URI", "gs://bucket/x", ["data-prep", "train", "infer", "evaluate", "demo", "prune"]),
+        ("RUN_ID", "a b", ["data-prep", "train", "infer", "evaluate", "demo", "prune"]),
+        ("MODEL_BASE", "nonsense", ["data-prep", "train", "infer", "evaluate"]),
+    ],
 )
-def test_a_complaint_about_a_setting_does_not_wait_for_torch(job: str, variable: str, value: str) -> None:
-    if variable == "MODEL_BASE" and job in ("demo", "prune"):
-        pytest.skip("loads no model by itself")
+def test_a_complaint_about_a_setting_does_not_wait_for_torch(variable: str, value: str, jobs: list[str]) -> None:
     program = (
-        f"import sys; from service.__main__ import run; code = run([{job!r}]);"
-        f"print(code, [name for name in {HEAVY} if name in sys.modules])"
+        f"import sys; from service.__main__ import run; codes = {{run([job]) for job in {jobs}}};"
+        f"print(*map(int, codes), [name for name in {HEAVY} if name in sys.modules])"
     )
     environment = os.environ | {variable: value}
     output = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=environment
     )
     assert output.stdout.splitlines()[-1] == "78 []", output.stderr
-    assert variable in output.stderr
+    assert output.stderr.count(variable) >= len(jobs)
 
 
 def test_a_style_that_is_empty_on_purpose_stays_empty(
