@@ -51,18 +51,18 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
-    kind: str = Field(min_length=1)
-    version: str
-    files: tuple[FileEntry, ...]
-    kind_schema: int = Field(1, ge=1)
-    """Version of the kind's own format: of what its files and its `settings` are."""
-    folder: str = ""
-    """Where below the artifact's path the files are: nearly always right there."""
-    parents: list[str] = Field(default_factory=list)
-    settings: dict[str, Any] = Field(default_factory=dict)
-    code_version: str
-    libraries: dict[str, str]
+    schema_version: Literal[1] = Field(1, description="Version of the manifest's format.")
+    kind: str = Field(min_length=1, description="What it is: dataset, lora, …")
+    version: str = Field(description="Hash of the kind and of the files' paths, sizes and contents.")
+    files: tuple[FileEntry, ...] = Field(description="Every file.")
+    kind_schema: int = Field(1, ge=1, description="Version of the kind's own format; left out while it is 1.")
+    folder: str = Field(
+        "", description="Where below the artifact's path the files are; left out where they are right there."
+    )
+    parents: list[str] = Field(default_factory=list, description="Paths of the artifacts that it was made of.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="The recipe: all that decided what it is.")
+    code_version: str = Field(description="Version and commit of this program.")
+    libraries: dict[str, str] = Field(description="Versions of the libraries that shape a result.")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Manifest":
