@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 CONTAINER_ENGINE ?= podman
 IMAGE_BUILD ?= $(CONTAINER_ENGINE) build
 IMAGE ?= sdlora:latest
+# Noted in the image, and from there in every manifest; empty where this is no checkout.
+COMMIT ?= $(shell git describe --always --abbrev=12 --exclude='*' --dirty=.dirty 2>/dev/null)
 export HF_HUB_OFFLINE ?= 1
 # Keeps the layer of the dependencies: without it, every change of the code would install them anew.
 export BUILDAH_LAYERS ?= true
@@ -63,7 +65,7 @@ format: $(VENV)/development
 	$(BIN)/ruff format .
 
 image:
-	$(IMAGE_BUILD) -f docker/Dockerfile -t $(IMAGE) .
+	$(IMAGE_BUILD) -f docker/Dockerfile --build-arg COMMIT=$(COMMIT) -t $(IMAGE) .
 
 test-image: $(VENV)/development image
 	CONTAINER_ENGINE=$(CONTAINER_ENGINE) SDLORA_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/container

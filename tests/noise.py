@@ -3,7 +3,7 @@
 import torch
 
 from service.diffusion.sd15.prompts import STATES
-from service.training.encoded.samples import EncodedDataset
+from service.training.encoded.samples import EncodedDataset, Posteriors
 
 CPU = torch.device("cpu")
 
@@ -16,19 +16,21 @@ def random_dataset(
     keys = [[f"{number}", f"{number} mirrored"] for number in range(images)]
     return EncodedDataset(
         names=[f"{number}.png" for number in range(images)],
-        latents_of={
-            key: {
-                "mean": torch.randn(shape, generator=generator).to(device),
-                "deviation": 0.1 * torch.rand(shape, generator=generator).to(device),
-            }
-            for of_image in keys
-            for key in of_image
-        },
-        latent_keys=keys,
-        mirrored=[False, True],
+        posteriors=Posteriors(
+            rows={
+                key: {
+                    "mean": torch.randn(shape, generator=generator).to(device),
+                    "deviation": 0.1 * torch.rand(shape, generator=generator).to(device),
+                }
+                for of_image in keys
+                for key in of_image
+            },
+            keys=keys,
+            mirrored=[False, True],
+        ),
         buckets=[range(images)],
         shapes=[shape] * images,
-        conditions_of={
+        condition_rows={
             str(n): {STATES: torch.randn(condition, generator=generator).to(device)} for n in range(images + 1)
         },
         condition_keys=[str(number) for number in range(images + 1)],

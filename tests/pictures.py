@@ -1,9 +1,12 @@
 """Pictures for tests: small, all different, and in any format."""
 
+import struct
+import zlib
 from io import BytesIO
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -21,3 +24,24 @@ def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
 
 def png(seed: int, size: tuple[int, int] = (40, 36)) -> bytes:
     return encoded(sprite(seed, size), "PNG")
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def deep_png(samples: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16 bits, of one to four channels: Pillow writes none in colour."""
+    height, width, channels = (*samples.shape, 1)[:3]
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def heic(image: Image.Image, **options: Any) -> bytes:
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return encoded(image, "HEIF", **options)

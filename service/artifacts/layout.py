@@ -264,23 +264,11 @@ class Tensorboard(Place, template="runs/{run}/tensorboard/{attempt}", swept=True
     attempt: str
 
 
-class AllImages(Place, template="runs/{run}/images"):
-    """All images of a run."""
-
-    run: str
-
-
 class Images(Place, template="runs/{run}/images/{key}", swept=True):
     """Images that were drawn with one recipe."""
 
     run: str
     key: str
-
-
-class Evaluations(Place, template="runs/{run}/evaluation"):
-    """All evaluations of a run."""
-
-    run: str
 
 
 class Evaluation(Place, template="runs/{run}/evaluation/{key}", swept=True):

@@ -1,11 +1,9 @@
 """The list that makes a folder an artifact: what is in it, what it was made of, and by which code."""
 
 import hashlib
-import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
+from service.artifacts.code import code_version, distribution_version
 from service.exits import BadData, MissingInput
 from service.storage.disk import disk_errors
 from service.storage.keys import TEMPORARY, is_safe
@@ -52,18 +51,18 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
-    kind: str = Field(min_length=1)
-    version: str
-    files: tuple[FileEntry, ...]
-    kind_schema: int = Field(1, ge=1)
-    """Version of the kind's own format: of what its files and its `settings` are."""
-    folder: str = ""
-    """Where below the artifact's path the files are: nearly always right there."""
-    parents: list[str] = Field(default_factory=list)
-    settings: dict[str, Any] = Field(default_factory=dict)
-    code_version: str
-    libraries: dict[str, str]
+    schema_version: Literal[1] = Field(1, description="Version of the manifest's format.")
+    kind: str = Field(min_length=1, description="What it is: dataset, lora, …")
+    version: str = Field(description="Hash of the kind and of the files' paths, sizes and contents.")
+    files: tuple[FileEntry, ...] = Field(description="Every file.")
+    kind_schema: int = Field(1, ge=1, description="Version of the kind's own format; left out while it is 1.")
+    folder: str = Field(
+        "", description="Where below the artifact's path the files are; left out where they are right there."
+    )
+    parents: list[str] = Field(default_factory=list, description="Paths of the artifacts that it was made of.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="The recipe: all that decided what it is.")
+    code_version: str = Field(description="Version and commit of this program.")
+    libraries: dict[str, str] = Field(description="Versions of the libraries that shape a result.")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Manifest":
@@ -152,19 +151,6 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def code_version() -> str:
-    """The version of this service; `unknown` when it runs from a checkout that was never installed."""
-    return _version("sdlora") or "unknown"
-
-
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that shape a result, read from their metadata, because importing them takes seconds."""
-    return {name: version for name in LIBRARIES if (version := _version(name))}
-
-
-@cache
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return {name: version for name in LIBRARIES if (version := distribution_version(name))}

@@ -1,5 +1,7 @@
 """A run: the jobs that share a RUN_ID, and what they leave for each other."""
 
+from contextlib import suppress
+
 from service.artifacts import layout
 from service.artifacts.notes import DatasetNote
 from service.exits import BadData, MissingInput
@@ -21,7 +23,10 @@ class Run:
         return layout.Lora(self.run_id).path
 
     def remember_dataset(self, dataset_path: str) -> None:
-        """Notes which data set the later jobs of the run work with."""
+        """Notes which data set the later jobs of the run work with; what says so already stays as it is."""
+        with suppress(NotFound, BadData):
+            if DatasetNote.read(self.store, self.run_id).dataset == dataset_path:
+                return
         DatasetNote(dataset=checked_key(dataset_path)).write(self.store, self.run_id)
 
     def dataset(self) -> str:

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     TOO_SMALL = "too_small"
     ASPECT_RATIO = "aspect_ratio"
     LOW_ENTROPY = "low_entropy"
+    TOO_DARK = "too_dark"
     IRRELEVANT = "irrelevant"
     DUP_URL = "dup_url"
     DUP_EXACT = "dup_exact"
@@ -66,7 +67,7 @@ class Features:
     `sha256` is that of the canonical image's pixels with their size, `width` and `height` are its size in pixels;
     `source_width` and `source_height` the size in which it came. `phash` and
     `dhash` are 64-bit perceptual hashes, `colour` is the mean as 0xRRGGBB.
-    `relevance` is 100 · cos(image, query), None where nobody asked.
+    `relevance` is 100 · cos(image, query), None where nobody asked. `lossless`: no encoder has changed its pixels.
     """
 
     sha256: str
@@ -79,6 +80,7 @@ class Features:
     colour: int
     animated: bool = False
     relevance: float | None = None
+    lossless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

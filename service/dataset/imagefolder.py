@@ -103,6 +103,14 @@ def _provenance(record: Record, file_name: str | None) -> Provenance:
     )
 
 
+def write_caption_files(folder: Path, rows: Sequence[DatasetRow]) -> None:
+    """Writes each caption beside its image, as programs read them that know no metadata.csv."""
+    with disk_errors(folder, "WORK_DIR"):
+        for row in rows:
+            image = folder / IMAGEFOLDER / row.split / row.file_name
+            image.with_suffix(".txt").write_text(row.caption, encoding="utf-8")
+
+
 def check_loads_back(folder: Path, rows: Sequence[DatasetRow], cache_dir: Path) -> None:
     """Loads the data set as its readers do and compares every pixel and caption; raises BadData for any difference.
 

@@ -156,8 +156,9 @@ class Preparation:
     def finish(self, dataset: str) -> None:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
-        key = content_key(for_key(DataPrepSettings, self._chosen))
-        self._store.put(layout.PublishedNote(*self._at, key).path, PublishedNote(dataset=dataset).to_bytes())
+        if self.published() != dataset:
+            key = content_key(for_key(DataPrepSettings, self._chosen))
+            self._store.put(layout.PublishedNote(*self._at, key).path, PublishedNote(dataset=dataset).to_bytes())
         for part in ("shards", "outcomes", "thumbnails", "images"):
             for_each(self._clear, self._keys_of(part), f"clearing {part}")
 

@@ -72,7 +72,8 @@ def select(records: Sequence[Record], criteria: Criteria) -> list[Record]:
     """The records by rank, each good image either accepted or left out with its reason.
 
     Irrelevant ones go first; then equal ones, of which the first stays; then those that look alike, of which the largest
-    stays (`drop`); then those beyond the limit. The order in which the records come does not matter.
+    stays, and of several as large a lossless one (`drop`); then those beyond the limit. The order in which the records come
+    does not matter.
     """
     chosen = sorted(records, key=lambda record: record.candidate.rank)
     chosen = _without_irrelevant(chosen, criteria.min_relevance)
@@ -107,7 +108,7 @@ def _without_equal(records: Sequence[Record]) -> list[Record]:
 def _without_alike(records: Sequence[Record], distance: int) -> list[Record]:
     judged = {record.candidate.rank: record for record in records}
     for alike in look_alike_groups(records, distance):
-        kept = max(alike, key=lambda record: (_pixels(record), -record.candidate.rank))
+        kept = max(alike, key=lambda record: (_pixels(record), _lossless(record), -record.candidate.rank))
         for record in alike:
             if record is not kept:
                 duplicate = replace(record, reason=Reason.DUP_NEAR, kept=kept.candidate.origin)
@@ -119,6 +120,10 @@ def _pixels(record: Record) -> int:
     """The number of pixels of the image as it came."""
     assert record.features is not None
     return record.features.source_width * record.features.source_height
+
+
+def _lossless(record: Record) -> bool:
+    return record.features is not None and record.features.lossless
 
 
 def _without_surplus(records: Sequence[Record], limit: int) -> list[Record]:

@@ -14,7 +14,10 @@ BATCH = 32
 
 
 class Clip:
-    """A loaded CLIP, in float32. `files`: by `locate_model(settings, "model_clip")`."""
+    """A loaded CLIP (Radford et al. 2021), in float32. `files`: by `locate_model(settings, "model_clip")`.
+
+    Raises MissingInput or BadData when the model cannot be loaded.
+    """
 
     def __init__(self, files: ModelFiles, device: torch.device | str = "cpu") -> None:
         with loading(files):
@@ -23,7 +26,7 @@ class Clip:
 
     @torch.no_grad()
     def scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        """CLIPScore of each image with its prompt, 100·max(cos(image, text), 0) (torchmetrics' definition).
+        """CLIPScore of each image with its prompt, 100·max(cos(image, text), 0) (Hessel et al. 2021).
 
         images: a batch, of any sizes; prompts: as many, cut at the length that the text encoder reads.
         """

@@ -28,9 +28,9 @@ def family_of(settings: BaseModelSettings) -> "Family":
     """The family of MODEL_BASE. Raises BadConfiguration for a model of a kind that there is no family for."""
     match family_name(settings):
         case "sd15":
-            from service.diffusion.sd15.family import StableDiffusion1
+            from service.diffusion.sd15.family import SD15Family
 
-            return StableDiffusion1()
+            return SD15Family()
 
 
 def token_counter(settings: BaseModelSettings) -> tuple[int, Callable[[str], int]]:
@@ -44,7 +44,7 @@ def token_counter(settings: BaseModelSettings) -> tuple[int, Callable[[str], int
 
 def family_name(settings: BaseModelSettings) -> FamilyName:
     """By the model's own index; one without it is taken for a Stable Diffusion 1.x, and fails to load where it is none."""
-    text = read_index(settings)
+    text = _read_index(settings)
     found = json.loads(text).get("_class_name") if text else sd15.PIPELINES[0]
     for name, pipelines in PIPELINES.items():
         if found in pipelines:
@@ -53,7 +53,7 @@ def family_name(settings: BaseModelSettings) -> FamilyName:
     raise BadConfiguration(f"MODEL_BASE={settings.model_base} is a {found}; a LoRA can be trained for {known}")
 
 
-def read_index(settings: BaseModelSettings) -> str | None:
+def _read_index(settings: BaseModelSettings) -> str | None:
     """The text of MODEL_BASE's index, without fetching the model; None where there is none."""
     if settings.model_base.startswith("s3://"):
         try:

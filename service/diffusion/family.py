@@ -123,7 +123,8 @@ class Parts(Protocol):
     """The loaded models of a family: frozen, in evaluation mode, float32, on the CPU until the caller moves them."""
 
     @property
-    def noise_scheduler(self) -> NoiseScheduler: ...
+    def noise_scheduler(self) -> NoiseScheduler:
+        """The training's, which needs no memory and may outlive the other parts."""
 
     @property
     def image_models(self) -> Sequence[nn.Module]:
@@ -158,7 +159,8 @@ class Pipeline(Protocol):
     """The whole model for drawing, without a LoRA at first, on the best device there is."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where it draws."""
 
     @property
     def parts(self) -> Parts:
@@ -186,10 +188,11 @@ class Pipeline(Protocol):
 
 
 class Family(Protocol):
-    """One family of models. `name`: that of its folder."""
+    """One family of models: how its members are loaded."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """That of its folder, such as "sd15"."""
 
     def load(self, settings: DiffusionSettings) -> Parts:
         """Loads MODEL_BASE, with the autoencoder of MODEL_VAE. Raises MissingInput, BadData or BadConfiguration."""

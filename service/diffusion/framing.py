@@ -19,11 +19,13 @@ class Framing:
 
 
 def square(resolution: int) -> Framing:
+    """The recipe's centre crop of resolution × resolution pixels, in which held-out images are seen too."""
     return Framing(resolution, resolution)
 
 
 def covering_size(image: tuple[int, int], framing: Framing) -> tuple[int, int]:
-    """Width and height of the resized image: it covers the frame, and one side fits exactly."""
+    """Width and height in pixels of an image of (width, height) pixels once it is resized: it covers the frame, and one
+    side fits exactly (torchvision's Resize of the shorter side)."""
     width, height = image
     if framing.width * height >= framing.height * width:
         return framing.width, max(framing.height, int(framing.width * height / width))

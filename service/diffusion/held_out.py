@@ -76,7 +76,14 @@ def held_out_losses(
     for index in range(len(held_out)) if only is None else only:
         latents, condition = held_out.repeated(index, len(TIMESTEPS), device)
         noise = torch.stack([held_out_noise(index, timestep, tuple(latents.shape[1:])) for timestep in TIMESTEPS])
-        losses[index] = denoising_loss(denoiser, noise_scheduler, latents, noise.to(device), timesteps, condition).cpu()
+        losses[index] = denoising_loss(
+            denoiser,
+            noise_scheduler,
+            latents=latents,
+            noise=noise.to(device),
+            timesteps=timesteps,
+            condition=condition,
+        ).cpu()
     return losses
 
 

@@ -16,11 +16,14 @@ from service.exits import BadData
 
 @dataclass(frozen=True)
 class CaptionedImage:
+    """A file of a data set and its caption, which is never empty."""
+
     path: Path
     caption: str
 
     @property
     def name(self) -> str:
+        """The file's name, by which messages and pages call the image."""
         return self.path.name
 
 
@@ -30,16 +33,19 @@ def read_split(dataset: Path, split: Split) -> list[CaptionedImage]:
 
 
 def image_size(image: CaptionedImage) -> tuple[int, int]:
-    """Width and height in pixels, from the head of the file."""
+    """Width and height in pixels, from the head of the file; raises BadData, naming it, when it cannot be read."""
     try:
         with Image.open(image.path) as opened:
             return opened.size
     except (UnidentifiedImageError, OSError) as error:
-        raise unreadable(image, error) from error
+        raise _unreadable(image, error) from error
 
 
 def load_pixels(image: CaptionedImage, framing: Framing) -> Tensor:
-    """Resizes the image to cover the frame and crops it there. Returns (3, H, W) float32 in [-1, 1]."""
+    """Resizes the image to cover the frame and crops it there. Returns (3, H, W) float32 in [-1, 1].
+
+    Resized by Lanczos, as the report's recipe says. Raises BadData, naming the image, when it cannot be read.
+    """
     opened = open_image(image)
     width, height = covering_size(opened.size, framing)
     resized = functional.resize(opened, [height, width], interpolation=v2.InterpolationMode.LANCZOS)
@@ -50,11 +56,12 @@ def load_pixels(image: CaptionedImage, framing: Framing) -> Tensor:
 
 
 def open_image(image: CaptionedImage) -> Image.Image:
+    """The whole image in RGB; raises BadData, naming it, when it cannot be read."""
     try:
         return Image.open(image.path).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise unreadable(image, error) from error
+        raise _unreadable(image, error) from error
 
 
-def unreadable(image: CaptionedImage, error: Exception) -> BadData:
+def _unreadable(image: CaptionedImage, error: Exception) -> BadData:
     return BadData(f"{image.name} of the data set cannot be read as an image: {error}")

@@ -20,7 +20,8 @@ ADAPTER = "default"
 def add_adapter(model: Any, targets: Sequence[str], settings: TrainSettings, *, dora: bool) -> None:
     """Freezes the model and injects a LoRA in float32 into its modules whose names end with one of `targets`.
 
-    model: of diffusers or transformers, or any module with their `add_adapter`.
+    model: of diffusers or transformers, or any module with their `add_adapter`; settings: rank, alpha, initialization and
+    rank stabilisation (Hu et al. 2021; Kalajdzievski 2023); dora: whether magnitudes are learned apart (Liu et al. 2024).
     """
     model.requires_grad_(False)
     config = LoraConfig(

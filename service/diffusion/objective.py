@@ -9,6 +9,7 @@ from service.diffusion.family import Condition, NoiseScheduler
 def denoising_loss(
     denoiser: nn.Module,
     noise_scheduler: NoiseScheduler,
+    *,
     latents: Tensor,
     noise: Tensor,
     timesteps: Tensor,

@@ -14,7 +14,8 @@ from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
 from service.dataset.collecting import collect
-from service.dataset.imagefolder import check_loads_back, write_dataset
+from service.dataset.imagefolder import check_loads_back, write_caption_files, write_dataset
+from service.dataset.images.formats import formats_with
 from service.dataset.preparation import Preparation
 from service.dataset.report.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.report.page import write_dataset_report
@@ -24,7 +25,7 @@ from service.dataset.sources.opening import open_source
 from service.dataset.splitting import held_out
 from service.dataset.sufficiency import require_enough, without_uncaptioned
 from service.settings.data_prep import DataPrepSettings
-from service.settings.identity import identity
+from service.settings.identity import for_key, identity
 from service.settings.models import FamilySettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
@@ -39,6 +40,7 @@ def data_prep(settings: DataPrepSettings) -> str | None:
     Raises MissingInput when the source does not exist or a shard is not done, and BadData when there are too few good
     images; nothing is published then. The same images, captioner and settings give the same path again.
     """
+    formats_with(tuple(settings.extra_formats))  # complains before anything is fetched
     store = open_store(settings.artifacts_uri)
     source = open_source(settings, store)
     preparation = Preparation(Run(store, settings.run_id), settings, source)
@@ -82,7 +84,8 @@ def _prepare_shard(
         return _image_of(record, preparation)
 
     if settings.min_relevance:
-        from service.dataset.images.relevance import with_relevance  # torch takes seconds to import
+        with stopping.nothing_to_save():
+            from service.dataset.images.relevance import with_relevance  # torch takes seconds to import
 
         records = with_relevance(records, image_of, settings)
     if settings.shards > 1:
@@ -113,6 +116,8 @@ def _finalize(
     with scratch_folder(settings.work_dir) as scratch:
         dataset = scratch / "dataset"
         rows = write_dataset(dataset, records, captions=captions, validation=validation, download=preparation.download)
+        if settings.caption_files == "txt":
+            write_caption_files(dataset, rows)
         check_loads_back(dataset, rows, scratch / "cache")
         write_dataset_report(
             dataset / REPORT,
@@ -138,12 +143,14 @@ def _shown(settings: DataPrepSettings) -> dict[str, Any]:
     """What the page lists, whose bytes are part of the data set's version.
 
     Where the images lie is left out, so that the same ones from another folder are the same data set; and the whole family
-    of models is named, as on every page before, so that they still are after an upgrade.
+    of models is named, as on every page before, and settings that are younger than others only where they are used, so that
+    they still are after an upgrade.
     """
     family = FamilySettings(model_base=settings.model_base)
     models = {name for model in family.known_models() for name in (model, f"{model}_revision")}
     values = family.public() | settings.public()
-    return {name: values[name] for name in models | identity(settings).keys() - {"folder", "urls"}}
+    shown = for_key(DataPrepSettings, identity(settings)).keys()
+    return {name: values[name] for name in models | shown - {"folder", "urls"}}
 
 
 def _criteria(settings: DataPrepSettings) -> Criteria:

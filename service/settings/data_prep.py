@@ -1,15 +1,19 @@
 """Settings of `sdlora data-prep`."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
+from pydantic_settings import NoDecode
 
-from service.settings.common import Identifier, StringList, prefixed
+from service.settings.common import Identifier, StringList, prefixed, split_list
 from service.settings.declaring import decides, only_how
 from service.settings.models import BaseModelSettings, CaptionerSettings, ClipSettings
 
 CANDIDATES_PER_IMAGE = 3
 """Looked at for each image wanted, unless the operator says otherwise: of a search's links a third is often dead."""
+
+
+ExtraFormats = Annotated[list[Literal["heic", "avif"]], NoDecode, BeforeValidator(split_list)]
 
 
 class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
@@ -36,15 +40,15 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
     urls: str | None = decides(
         None,
         stage="collecting",
-        description="For the source `urls`: a CSV or Parquet file, local or s3://, with a column `url` and, if you like, "
-        "`caption`, `page` and `licence`.",
+        description="For the source `urls`: a CSV, JSON lines or Parquet file, local or s3://, with a column `url` and, "
+        "if you like, `caption`, `page` and `licence`.",
     )
     folder: str | None = decides(
         None,
         stage="collecting",
         description="For the sources `folder` and `s3`: a local folder, the s3:// URI of one, the path of a published "
         "artifact below ARTIFACTS_URI, or `miniature` for the sample images that ship with the package. Captions in a "
-        "`metadata.csv`, or in a .txt file beside an image, are kept.",
+        "`metadata.csv`, .jsonl or .parquet, or in a .txt or .caption file beside an image, are kept.",
     )
     limit: int = decides(200, gt=0, le=10_000_000, description="At most this many images are taken.")
     candidates: int | None = decides(
@@ -97,6 +101,13 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
     )
     """What JPEG at quality 30, WebP at 50 and resizing from half to double change at most in pixel art; distinct drawings
     are 13 and more apart."""
+    extra_formats: ExtraFormats = decides(
+        [],
+        stage="collecting",
+        before=[],
+        description="Formats that are opened besides JPEG, PNG, WebP, GIF and BMP: `heic` (`pip install sdlora[heic]`), "
+        "`avif`. Each is a further decoder that files of strangers can reach.",
+    )
     square: Literal["keep", "crop", "pad"] = decides(
         "keep",
         stage="collecting",
@@ -131,6 +142,11 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         "Describe the image in one short sentence.",
         min_length=1,
         description="For the captioner `image-text-to-text`: what the model is asked about each image.",
+    )
+    caption_files: Literal["none", "txt"] = decides(
+        "none",
+        before="none",
+        description="`txt` writes each caption into a .txt file beside its image as well, for kohya's scripts and SimpleTuner.",
     )
     caption_batch: int | None = only_how(
         None,
@@ -184,7 +200,7 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         if self.source == "s3" and not (self.folder or "").startswith("s3://"):
             raise ValueError("DATA_PREP_SOURCE=s3 needs DATA_PREP_FOLDER, the s3:// URI of the images")
         if self.source == "urls" and not self.urls:
-            raise ValueError("DATA_PREP_SOURCE=urls needs DATA_PREP_URLS, the CSV or Parquet file of the list")
+            raise ValueError("DATA_PREP_SOURCE=urls needs DATA_PREP_URLS, the file of the list")
         return self
 
     @model_validator(mode="after")

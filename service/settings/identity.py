@@ -46,7 +46,7 @@ def differences(
     """In what a recipe that was stored, by whatever version, differs from the identity `wanted` of now."""
     found = []
     for name in sorted(wanted):
-        there = stored.get(name, _before(settings, name))
+        there = stored.get(name, _default_of_then(settings, name))
         if there != wanted[name]:
             label = variable_name(settings, name) if name in settings.model_fields else name
             found.append(Difference(label, None if there is UNKNOWN else there, wanted[name]))
@@ -82,6 +82,13 @@ def _of_models_not_loaded(settings: CommonSettings) -> set[str]:
         return set()
     unused = set(settings.known_models()) - set(settings.models())
     return unused | {f"{name}_revision" for name in unused}
+
+
+def _default_of_then(settings: type[CommonSettings], name: str) -> Any:
+    """What a recipe without the setting has in its place: as declared, else the default of now."""
+    before = _before(settings, name)
+    known = name in settings.model_fields
+    return settings.model_fields[name].get_default(call_default_factory=True) if before is UNKNOWN and known else before
 
 
 def _before(settings: type[CommonSettings], name: str) -> Any:

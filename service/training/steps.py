@@ -64,10 +64,10 @@ class StepLoss:
             losses = denoising_loss(
                 self._denoiser,
                 self._noise_scheduler,
-                samples.latents(indices, draws, device),
-                torch.stack([d.noise + settings.noise_offset * d.channel_noise for d in draws]).to(device),
-                timesteps,
-                samples.conditions(indices, draws, device),
+                latents=samples.latents(indices, draws, device),
+                noise=torch.stack([d.noise + settings.noise_offset * d.channel_noise for d in draws]).to(device),
+                timesteps=timesteps,
+                condition=samples.conditions(indices, draws, device),
             )
         if settings.min_snr_gamma is not None:
             losses = losses * self._noise_scheduler.min_snr_weights(timesteps, settings.min_snr_gamma)

@@ -98,10 +98,10 @@ def loops(resolution: int, batch: int, models: Models) -> dict[str, Callable[[in
             loss = denoising_loss(
                 UNetDenoiser(unet),
                 trainer.noise_scheduler,
-                encoded,
-                torch.randn_like(encoded),
-                timesteps,
-                {STATES: prompt},
+                latents=encoded,
+                noise=torch.randn_like(encoded),
+                timesteps=timesteps,
+                condition={STATES: prompt},
             ).mean()
             loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -37,6 +37,13 @@ def test_the_help_of_a_job_names_its_flags(image: Image) -> None:
     assert "--train-max-steps" in shown.stdout
 
 
+def test_the_image_tells_the_commit_that_it_was_built_from(image: Image) -> None:
+    commit = image.configuration()["Labels"]["org.opencontainers.image.revision"]
+    told = image.python("from service.artifacts.code import code_version; print(code_version())")
+    assert told.partition("+")[2] == commit
+    assert commit or not (ROOT / ".git").exists()
+
+
 def test_tini_waits_on_the_job_and_signals_no_process_group(image: Image) -> None:
     assert image.configuration()["Entrypoint"] == ["tini", "--", "sdlora"]
 

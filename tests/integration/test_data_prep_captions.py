@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import unicodedata
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -9,14 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import datasets
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 from structlog.testing import capture_logs
 
+from service.dataset.captions.captioners import BlipCaptioner
+from service.diffusion.families import token_counter
 from service.exits import BadData
+from service.settings.data_prep import DataPrepSettings
 from tests.conftest import use
-from tests.pictures import encoded, png, sprite
+from tests.pictures import deep_png, encoded, heic, png, sprite
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:ResourceWarning")
@@ -163,6 +170,37 @@ def test_text_files_of_other_systems_keep_every_letter_or_are_refused(
         captions(bring({**images("a.png", "b.png"), "a.txt": b"un \xea\xee\xf2"}))
 
 
+def test_long_captions_of_any_script_become_one_line_that_the_text_encoder_reads(
+    bring: Callable[[Files], str], captions: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    words = "\n".join(" ".join(f"thing{number}" for number in range(start, start + 40)) for start in (0, 40, 80))
+    texts = {"a.txt": words, "b.txt": "海上的一艘红船，有白色的帆" * 10, "c.txt": "a boat\nat sea\n"}
+    with capture_logs() as events:
+        found = captions(bring({**images("a.png", "b.png", "c.png"), **texts}))
+    assert found["a.png"].startswith("thing0 thing1 ")
+    assert found["b.png"].startswith("海上的一艘红船，有白色的帆")
+    assert found["c.png"] == "a boat at sea"
+    _, count_tokens = token_counter(DataPrepSettings.model_validate({"model_base": "miniature"}))
+    assert [72 <= count_tokens(found[name]) <= 77 for name in ("a.png", "b.png")] == [True, True]
+    [warning] = [event for event in events if event["event"] == "captions changed"]
+    assert (warning["lines_joined"], warning["cut_to_fit"]) == (2, 2)
+    assert "<tr><th>lines_joined" in page(tmp_path)
+    assert "<tr><th>cut_to_fit" in page(tmp_path)
+
+
+def test_loops_and_invented_words_of_a_captioner_are_cut_and_counted(
+    bring: Callable[[Files], str], prepare: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = iter(["a cat on top of a hat on top of a hat", "arafed dog in a field", "a tree"])
+    monkeypatch.setattr(BlipCaptioner, "describe", lambda _, images: [next(words) for _ in images])
+    path = prepare(folder=bring(images("a.png", "b.png", "c.png")), style="")
+    tables = (tmp_path / "artifacts" / path / "imagefolder").glob("*/metadata.csv")
+    rows = [row["caption"] for table in tables for row in csv.DictReader(table.read_text().splitlines())]
+    assert sorted(rows) == ["a cat on top of a hat", "a tree", "dog in a field"]
+    assert "<tr><th>loops_cut" in page(tmp_path)
+    assert "<tr><th>invented_words_cut" in page(tmp_path)
+
+
 def test_names_that_another_system_wrote_are_matched(
     bring: Callable[[Files], str], captions: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
@@ -195,3 +233,67 @@ def test_what_systems_and_tools_leave_is_no_candidate_and_uses_up_no_limit(
     files = {**images("a.png", "b.png"), **dict.fromkeys(left, png(99)), "a.txt": "a boat", "b.txt": "a dog"}
     assert captions(bring(files), limit=2, candidates=2) == {"a.png": "a boat", "b.png": "a dog"}
     assert [entry["origin"] for entry in entries(tmp_path)] == ["a.png", "b.png"]
+
+
+def test_of_images_alike_and_as_large_the_lossless_one_stays(
+    bring: Callable[[Files], str], captions: Callable[..., dict[str, str]]
+) -> None:
+    files: dict[str, bytes | str] = {"other.png": png(50), "other.txt": "other"}
+    for seed, name in enumerate(["a.jpg", "z.png", "b.webp", "y.bmp"]):
+        kind = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP"}[name[2:]]
+        files |= {name: encoded(sprite(seed // 2), kind), f"{name[0]}.txt": name}
+    assert captions(bring(files)) == {"z.png": "z.png", "y.bmp": "y.bmp", "other.png": "other"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_twelve_bits_in_sixteen_are_as_bright_as_they_were(
+    channels: int, bring: Callable[[Files], str], prepare: Any, tmp_path: Path
+) -> None:
+    samples = np.random.default_rng(1).integers(0, 4096, (8, 8, channels), dtype=np.uint16).repeat(6, 0).repeat(6, 1)
+    files = {"a.png": deep_png(samples[..., 0] if channels == 1 else samples), "b.png": png(1), "c.png": png(2)}
+    path = prepare(folder=bring(files))
+    [entry] = [entry for entry in entries(tmp_path) if entry["origin"] == "a.png"]
+    with Image.open(tmp_path / "artifacts" / path / "imagefolder" / entry["file_name"]) as image:
+        assert (np.asarray(image) == np.broadcast_to(samples >> 4, (48, 48, 3))).all()
+
+
+def test_formats_of_phones_are_opened_where_the_setting_says_so(
+    bring: Callable[[Files], str], prepare: Any, tmp_path: Path
+) -> None:
+    files = {
+        "a.heic": heic(sprite(1)),
+        "b.avif": encoded(sprite(2), "AVIF"),
+        "c.png": png(3),
+        "d.png": png(4),
+        "e.png": png(5),
+    }
+    place = bring(files)
+    prepare(folder=place)
+    assert {entry["origin"]: (entry["reason"], entry["detail"]) for entry in entries(tmp_path) if entry["reason"]} == {
+        "a.heic": ("format_not_allowed", "HEIC; DATA_PREP_EXTRA_FORMATS=heic opens it"),
+        "b.avif": ("format_not_allowed", "AVIF; DATA_PREP_EXTRA_FORMATS=avif opens it"),
+    }
+    shutil.rmtree(tmp_path / "artifacts" / "datasets")
+    prepare(folder=place, extra_formats="avif, heic")
+    assert [entry["reason"] for entry in entries(tmp_path)] == [None] * 5
+    assert "extra_formats" in page(tmp_path)
+
+
+def test_captions_lie_beside_the_images_too_where_the_setting_says_so(
+    bring: Callable[[Files], str], captions: Callable[..., dict[str, str]], prepare: Any, tmp_path: Path
+) -> None:
+    place = bring({**images("a.png", "b.png", "c.png"), "a.txt": "a boat", "b.txt": "un café", "c.txt": "a dog"})
+    assert captions(place, caption_files="txt") == {"a.png": "a boat", "b.png": "un café", "c.png": "a dog"}
+    [folder] = (tmp_path / "artifacts").rglob("imagefolder")
+    texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.rglob("*.txt")}
+    assert set(texts) == {file.stem for file in folder.rglob("*.png")}
+    assert sorted(texts.values()) == ["a boat", "a dog", "un café"]
+    # Its own reader sees the same data set as without them, and so does data-prep.
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    assert sorted(row["caption"] for split in loaded for row in loaded[split]) == sorted(texts.values())
+    plain = prepare(folder=place, style="", captioner="sidecar", min_images=2)
+    assert not list((tmp_path / "artifacts" / plain).rglob("*.txt"))
+    again = prepare(
+        folder=f"datasets/8-bit-illustration/{folder.parent.name}", style="", captioner="sidecar", name="again"
+    )
+    assert len(list((tmp_path / "artifacts" / again).rglob("*.png"))) == 3

@@ -10,6 +10,12 @@ from service.artifacts.kinds.kind import Statement
 from service.artifacts.publishing import publish
 from service.storage.interface import ObjectStore
 
+FILES = {
+    "lora.safetensors": "The LoRA at this step, under PEFT's names.",
+    "best.safetensors": "The LoRA with the lowest held-out loss so far.",
+    "*.bin, *.pkl": "State of optimizer, learning rate, averages and progress, as Accelerate saves it; of use to `train` alone.",
+}
+
 
 class Checkpoint(Statement):
     """A published checkpoint. It has no parents; the data set stands in its recipe."""

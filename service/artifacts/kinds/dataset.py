@@ -25,6 +25,14 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
+FILES = {
+    f"{IMAGEFOLDER}/{{train,validation}}/*.png": "The images, lossless, in the size of the data set.",
+    f"{IMAGEFOLDER}/{{train,validation}}/{METADATA}": "`file_name` and `caption` of each image; UTF-8, one line a row.",
+    PROVENANCE: "A line of JSON for each candidate that the source gave: where it came from, and what became of it.",
+    REPORT: "A page for people.",
+}
+
+
 class Dataset(Statement):
     """A published data set. Its parents are the data sets, below ARTIFACTS_URI, that its images were taken from."""
 

@@ -26,6 +26,11 @@ SCHEMA = 2
 JSON_FILE = "evaluation.json"
 PAGE_FILE = "index.html"
 
+FILES = {
+    JSON_FILE: "What was measured and decided, for programs.",
+    PAGE_FILE: "The same for people: one page that needs no other file and no network.",
+}
+
 Outcome = Literal["promote", "hold", "reject"]
 
 

@@ -13,6 +13,13 @@ LORA = "lora"
 GRID = "grid.png"
 
 
+FILES = {
+    f"{BASE}/00000.png, …": "What the base model drew, prompt by prompt. Each holds, as the text `parameters`, its recipe in JSON.",
+    f"{LORA}/00000.png, …": "The same prompts and seeds with the LoRA.",
+    GRID: "Both in one picture.",
+}
+
+
 class Images(Statement):
     """Published images. Their parent is the LoRA; `lora` and `lora_version` stand in the recipe as well."""
 

@@ -19,6 +19,15 @@ METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 SAMPLES = "samples.png"
 
+FILES = {
+    "pytorch_lora_weights.safetensors": "The weights as diffusers reads them.",
+    "kohya_lora_weights.safetensors": "The same as kohya's scripts, ComfyUI and the web interfaces read them.",
+    CARD: "Model card: what it is, how it was made, how to use it.",
+    METRICS: "What was measured on the way, a line of JSON each, by step.",
+    CURVES: "The same as a picture.",
+    SAMPLES: "Pictures by the base model and by the LoRA; not with TRAIN_SAMPLE_EVERY=0.",
+}
+
 Curve = list[tuple[int, float]]
 """(optimizer step, value), by step."""
 

@@ -28,6 +28,8 @@ SCHEMA = 1
 JSON_FILE = "measurements.json"
 ARRAYS_FILE = "arrays.safetensors"
 
+FILES = {JSON_FILE: "What was measured.", ARRAYS_FILE: "The figures, one array a measurement."}
+
 Arrays = Mapping[str, NDArray[Any]]
 
 

@@ -11,6 +11,11 @@ from service.storage.interface import ObjectStore
 FILE = "rows.arrow"
 
 
+FILES = {
+    FILE: "An Arrow stream: `key`, then shape and values of each tensor of the row; `datasets.Dataset.from_file` reads it.",
+}
+
+
 class Rows(Statement):
     """Some published rows."""
 

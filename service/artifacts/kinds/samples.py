@@ -9,6 +9,7 @@ from service.artifacts.publishing import Artifact, publish
 from service.storage.interface import ObjectStore
 
 KIND = "samples"
+FILES = {"samples.png": "The pictures."}
 
 
 def write(store: ObjectStore, folder: Path, *, run_id: str, step: int, recipe: Mapping[str, Any]) -> Artifact:

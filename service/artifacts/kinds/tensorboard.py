@@ -8,6 +8,7 @@ from service.artifacts.publishing import Artifact, publish
 from service.storage.interface import ObjectStore
 
 KIND = "tensorboard"
+FILES = {"**/events.out.tfevents.*": "Event files."}
 
 
 def write(store: ObjectStore, folder: Path, *, run_id: str) -> Artifact:

@@ -15,23 +15,27 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from service.dataset.candidates import Reason, Rejection
+from service.dataset.images.depth import eight_bits, is_deep_colour, with_used_bits
+from service.dataset.images.formats import FORMATS, is_lossless, open_image, unidentified
 
-# The formats of images on the web. Each further decoder is one more that hostile bytes can reach.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-ALLOWED_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
-OTHER_MAGIC = (b"II*\0", b"MM\0*", b"8BPS", b"%PDF", b"%!PS", b"\0\0\1\0", b"qoif", b"SIMPLE  =", b"\0\0\0\x0cjP  ")
 WHITE = (255, 255, 255)
 MOST_PIXELS = 89_478_485
 """A quarter of a gigabyte of RGB, where Pillow begins to warn."""
-# What Pillow's decoders raise on damaged files.
-DAMAGE = (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
+# What Pillow's decoders raise on damaged files; RuntimeError is that of AVIF.
+DAMAGE = (
+    SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError, struct.error, zlib.error
+)  # fmt: skip
 
 
 class Decoded(NamedTuple):
-    """An upright RGB picture in sRGB, without metadata; `animated` when it is the first frame of several."""
+    """An upright RGB picture in sRGB, without metadata; `animated` when it is the first frame of several.
+
+    `lossless`: its file kept every pixel as it was drawn, as far as one can see.
+    """
 
     image: Image.Image
     animated: bool
+    lossless: bool
 
 
 @contextmanager
@@ -46,23 +50,25 @@ def quiet_decoders() -> Iterator[None]:
         yield
 
 
-def decode(source: bytes | Path) -> Decoded:
-    """The first frame of an image file: upright, in sRGB, alpha laid on white.
+def decode(source: bytes | Path, formats: tuple[str, ...] = FORMATS) -> Decoded:
+    """The first frame of an image file in one of the `formats`: upright, in sRGB, alpha laid on white.
 
-    Raises Rejection(not_image, format_not_allowed, truncated or decompression_bomb), and OSError with an errno when a
-    local file cannot be read. To be called within `quiet_decoders`.
+    Raises Rejection(not_image, format_not_allowed, truncated, decompression_bomb or too_dark), and OSError with an errno
+    when a local file cannot be read. To be called within `quiet_decoders`.
     """
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        with open_image(source, formats) as image:
             # Pillow refuses twice as many pixels and only warns of these, by a filter that threads would share.
             if image.width * image.height > MOST_PIXELS:
                 raise Rejection(Reason.DECOMPRESSION_BOMB, f"{image.width}x{image.height}")
-            # The further frames of a camera's MPO are previews and maps of the same picture.
-            animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            # The further frames of a camera's MPO or HEIC are previews, maps or a burst of the same picture.
+            animated = image.format not in ("MPO", "HEIF") and bool(getattr(image, "is_animated", False))
+            deep = is_deep_colour(image)
             image.load()
-            return Decoded(_to_rgb(_upright(image)), animated)
+            whole = with_used_bits(image, source) if deep else image
+            return Decoded(_to_rgb(_upright(whole)), animated, is_lossless(image, source))
     except UnidentifiedImageError as error:
-        raise Rejection(_unidentified(_head(source))) from error
+        raise unidentified(source, formats) from error
     except Image.DecompressionBombError as error:
         raise Rejection(Reason.DECOMPRESSION_BOMB, f"more than {2 * MOST_PIXELS} pixels") from error
     except OSError as error:
@@ -78,23 +84,6 @@ def _damage(error: Exception) -> str:
     return re.sub(r"<[^>]*>", "the file", str(error))
 
 
-def _head(source: bytes | Path) -> bytes:
-    """The first 16 bytes."""
-    if isinstance(source, bytes):
-        return source[:16]
-    with source.open("rb") as file:
-        return file.read(16)
-
-
-def _unidentified(start: bytes) -> Reason:
-    """What a file is that none of the allowed decoders takes, by its first 16 bytes."""
-    if start.startswith(ALLOWED_MAGIC) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
-        return Reason.TRUNCATED
-    if start.startswith(OTHER_MAGIC) or start[4:8] == b"ftyp":  # ftyp: AVIF, HEIC and video
-        return Reason.FORMAT_NOT_ALLOWED
-    return Reason.NOT_IMAGE
-
-
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says. An EXIF block that cannot be read turns nothing."""
     try:
@@ -108,7 +97,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
         # Pillow would clip 16-bit grey at 255, which turns nearly every picture white.
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(eight_bits(np.asarray(image).astype(np.uint32)))
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -10,6 +10,7 @@ from PIL import Image
 from service.dataset.candidates import Features, Reason
 from service.dataset.images.decoding import decode
 from service.dataset.images.duplicates import look_of
+from service.dataset.images.formats import formats_with
 from service.dataset.images.resizing import shaped
 from service.settings.data_prep import DataPrepSettings
 from service.storage.disk import disk_errors
@@ -35,7 +36,7 @@ class Screened:
 def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
     """Decodes and judges one candidate by itself; raises Rejection when it cannot be decoded."""
     with disk_errors(Path(settings.folder or "."), "DATA_PREP_FOLDER"):
-        original, animated = decode(source)
+        original, animated, lossless = decode(source, formats_with(tuple(settings.extra_formats)))
     reason, detail = _judge(original, settings)
     if reason is None:
         image = shaped(
@@ -58,6 +59,7 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
         dhash=look.dhash,
         colour=look.colour,
         animated=animated,
+        lossless=lossless,
     )
     return Screened(features, reason, detail, png_of(image))
 

@@ -25,6 +25,7 @@ EXPLANATIONS = {
     Reason.TOO_SMALL: "too few pixels",
     Reason.ASPECT_RATIO: "too long and thin",
     Reason.LOW_ENTROPY: "blank, or nearly",
+    Reason.TOO_DARK: "16 bits of which the upper ones are empty",
     Reason.IRRELEVANT: "does not show what was searched for",
     Reason.DUP_URL: "the same URL again",
     Reason.DUP_EXACT: "the same pixels again",

@@ -40,7 +40,7 @@ class KeptPictures:
         return found
 
     def keep(self, numbers: Sequence[int], pictures: Sequence[Image.Image]) -> None:
-        """Stores the pictures of these numbers, each as soon as it is encoded."""
+        """Stores the pictures under these numbers, without loss."""
         for number, picture in zip(numbers, pictures, strict=True):
             buffer = BytesIO()
             picture.save(buffer, format="PNG", compress_level=1)

@@ -5,7 +5,7 @@ from service.diffusion.sd15.pipeline import SD15Pipeline, open_pipeline
 from service.settings.models import DiffusionSettings
 
 
-class StableDiffusion1:
+class SD15Family:
     """The `Family`."""
 
     name = "sd15"

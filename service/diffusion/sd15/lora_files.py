@@ -35,7 +35,7 @@ def save_lora(folder: Path, denoiser: Denoiser, facts: Mapping[str, str] | None 
     `facts` go into the headers, where programs show them.
     """
     state = lora_state(denoiser)
-    configs = {part: plain_config(model) for part, model in denoiser.adapted.items()}
+    configs = {part: _plain_config(model) for part, model in denoiser.adapted.items()}
     layers = {part: convert_state_dict_to_diffusers(part_of(state, part)) for part in denoiser.adapted}
     StableDiffusionPipeline.save_lora_weights(
         folder,
@@ -45,13 +45,13 @@ def save_lora(folder: Path, denoiser: Denoiser, facts: Mapping[str, str] | None 
         text_encoder_lora_adapter_metadata=configs.get("text_encoder"),
         weight_name=WEIGHTS_NAME,
     )
-    save_file(kohya_state(state, configs["unet"]), folder / KOHYA_NAME)
+    save_file(_kohya_state(state, configs["unet"]), folder / KOHYA_NAME)
     for name in (WEIGHTS_NAME, KOHYA_NAME):
-        complete_header(folder / name, {**model_facts(configs["unet"]), **(facts or {})})
+        _complete_header(folder / name, {**_model_facts(configs["unet"]), **(facts or {})})
     return folder / WEIGHTS_NAME
 
 
-def plain_config(model: nn.Module) -> dict[str, Any]:
+def _plain_config(model: nn.Module) -> dict[str, Any]:
     """The adapter's configuration as PEFT writes it, always in the same order."""
     configs: Any = model.peft_config
     config: dict[str, Any] = configs[ADAPTER].to_dict()
@@ -60,7 +60,7 @@ def plain_config(model: nn.Module) -> dict[str, Any]:
     return config
 
 
-def kohya_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+def _kohya_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The adapter under kohya's names, lora_unet_<module with underscores>.{lora_down.weight, lora_up.weight, alpha}.
 
     The alpha is written out for each module: without it the readers take the rank, and the effect would be another one.
@@ -82,7 +82,7 @@ def kohya_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[
     return kohya
 
 
-def model_facts(config: Mapping[str, Any]) -> dict[str, str]:
+def _model_facts(config: Mapping[str, Any]) -> dict[str, str]:
     """What programs show of a file (Stability's model metadata standard, and kohya's own keys)."""
     return {
         "modelspec.sai_model_spec": "1.0.0",
@@ -95,7 +95,7 @@ def model_facts(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def complete_header(file: Path, facts: Mapping[str, str]) -> None:
+def _complete_header(file: Path, facts: Mapping[str, str]) -> None:
     """Adds `facts` to the metadata in the header of a safetensors file, and sorts it.
 
     The library writes the metadata in a random order: the same LoRA would differ in its bytes from run to run.

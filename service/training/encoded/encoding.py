@@ -64,29 +64,31 @@ def orientations(random_flip: float) -> list[bool]:
 
 
 def viewed_training_images(images: Sequence[CaptionedImage], settings: TrainSettings) -> Iterator[list[Viewed]]:
+    """The views of each image. Raises BadData, naming it, for one that cannot be read."""
     for image in images:
         digest = sha256_of(image.path)
         views = views_of(image_size(image), digest, settings)
-        yield [Viewed(image, view, view_key(digest, view)) for view in views]
+        yield [Viewed(image, view, _view_key(digest, view)) for view in views]
 
 
 def viewed_held_out(images: Sequence[CaptionedImage], resolution: int) -> list[Viewed]:
     """Held-out images are seen in one way, which is the one of the evaluation."""
     view = View(square(resolution), mirrored=False)
-    return [Viewed(image, view, view_key(sha256_of(image.path), view)) for image in images]
+    return [Viewed(image, view, _view_key(sha256_of(image.path), view)) for image in images]
 
 
-def view_key(digest: str, view: View) -> str:
+def _view_key(digest: str, view: View) -> str:
     """Sixteen hex digits for the content of an image and a view of it."""
     f = view.framing
-    return short_hash(f"{digest} {f.width}x{f.height} {f.left!r} {f.top!r} {view.mirrored}")
+    return _short_hash(f"{digest} {f.width}x{f.height} {f.left!r} {f.top!r} {view.mirrored}")
 
 
 def prompt_key(prompt: str) -> str:
-    return short_hash(prompt)
+    """Sixteen hex digits for the text of a prompt."""
+    return _short_hash(prompt)
 
 
-def short_hash(text: str) -> str:
+def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -129,7 +131,7 @@ def cache_latents(cache: RowCache, viewed: Sequence[Viewed], parts: Parts, coord
             posterior = parts.encode_images(pixels[None], [by_key[key].image.name])
             yield key, {name: tensor[0] for name, tensor in posterior._asdict().items()}
 
-    fill(cache, list(by_key), compute, coordinator)
+    _fill(cache, list(by_key), compute, coordinator)
 
 
 def pixels_of(viewed: Viewed) -> Tensor:
@@ -148,10 +150,10 @@ def cache_prompts(cache: RowCache, prompts: Sequence[str], parts: Parts, coordin
         for key in progress_bar(keys, "encoding captions", len(keys)):
             yield key, {name: tensor[0] for name, tensor in parts.encode_prompts([by_key[key]]).items()}
 
-    fill(cache, list(by_key), compute, coordinator)
+    _fill(cache, list(by_key), compute, coordinator)
 
 
-def fill(
+def _fill(
     cache: RowCache,
     keys: Sequence[str],
     compute: Callable[[Sequence[str]], Iterable[tuple[str, CachedRow]]],
@@ -167,14 +169,14 @@ def fill(
     broadcast_object_list(missing)
     mine = missing[0][accelerator.process_index :: accelerator.num_processes]
     rounds = math.ceil(len(missing[0]) / accelerator.num_processes)
-    cache.add(in_rounds(compute(mine), rounds, coordinator))
+    cache.add(_in_rounds(compute(mine), rounds, coordinator))
     accelerator.wait_for_everyone()
     coordinator.check()
     if lost := cache.open(keys):
         raise BadData(f"{len(lost)} rows of the cache cannot be read after they were written; start again")
 
 
-def in_rounds(
+def _in_rounds(
     rows: Iterable[tuple[str, CachedRow]], rounds: int, coordinator: Coordinator
 ) -> Iterator[tuple[str, CachedRow]]:
     """Passes rows on, one a round, which all processes begin together; none any more once one of them is told to stop."""

@@ -23,7 +23,7 @@ from service.training.encoded.encoding import (
     viewed_training_images,
 )
 from service.training.encoded.row_cache import RowCache
-from service.training.encoded.samples import EncodedDataset, Rows, on_device, stacked
+from service.training.encoded.samples import EncodedDataset, Posteriors, Rows, on_device, stacked
 from service.training.processes.coordinator import Coordinator
 
 
@@ -38,10 +38,11 @@ class Prompts:
 
 
 def encode_dataset(
+    parts: Parts,
     train: Sequence[CaptionedImage],
     validation: Sequence[CaptionedImage],
+    *,
     also: Sequence[str],
-    parts: Parts,
     store: ObjectStore,
     coordinator: Coordinator,
     settings: TrainSettings,
@@ -60,27 +61,21 @@ def encode_dataset(
     prompts = [*captions, *(image.caption for image in validation), *also, ""]
     conditions: Rows
     if settings.text_encoder:
-        tokens = parts.tokenize_prompts(list(dict.fromkeys(prompts)))
-        conditions = {
-            prompt_key(prompt): {name: tensor[number] for name, tensor in tokens.items()}
-            for number, prompt in enumerate(dict.fromkeys(prompts))
-        }
+        conditions = _tokenized(parts, prompts)
     else:
-        states = prompt_cache(store, parts, settings.work_dir)
-        cache_prompts(states, prompts, parts, coordinator)
-        conditions = states
+        conditions = cache = prompt_cache(store, parts, settings.work_dir)
+        cache_prompts(cache, prompts, parts, coordinator)
 
-    latent_keys = [[view.key for view in of_image] for of_image in views]
+    keys = [[view.key for view in of_image] for of_image in views]
     condition_keys = [prompt_key(caption) for caption in [*captions, ""]]
     policy, device = settings.cache_on_device, coordinator.accelerator.device
+    rows = on_device(latents, [key for of_image in keys for key in of_image], device, policy)
     samples = EncodedDataset(
         names=[image.name for image in train],
-        latents_of=on_device(latents, [key for keys in latent_keys for key in keys], device, policy),
-        latent_keys=latent_keys,
-        mirrored=orientations(settings.random_flip),
-        buckets=by_size(views),
-        shapes=shapes_of(latents, views),
-        conditions_of=on_device(conditions, condition_keys, device, policy),
+        posteriors=Posteriors(rows, keys, orientations(settings.random_flip)),
+        buckets=_by_size(views),
+        shapes=_shapes_of(latents, views),
+        condition_rows=on_device(conditions, condition_keys, device, policy),
         condition_keys=condition_keys,
     )
     measured = HeldOut(
@@ -90,7 +85,17 @@ def encode_dataset(
     return samples, measured, Prompts({prompt_key(p): conditions[prompt_key(p)] for p in [*also, ""]})
 
 
-def by_size(views: Sequence[Sequence[Viewed]]) -> list[list[int]]:
+def _tokenized(parts: Parts, prompts: Sequence[str]) -> Rows:
+    """Conditions for a denoiser that encodes prompts itself, by `prompt_key`."""
+    prompts = list(dict.fromkeys(prompts))
+    tokens = parts.tokenize_prompts(prompts)
+    return {
+        prompt_key(prompt): {name: tensor[number] for name, tensor in tokens.items()}
+        for number, prompt in enumerate(prompts)
+    }
+
+
+def _by_size(views: Sequence[Sequence[Viewed]]) -> list[list[int]]:
     """The images of each size, as indices: the buckets."""
     sizes: dict[tuple[int, int], list[int]] = {}
     for index, (first, *_) in enumerate(views):
@@ -98,7 +103,7 @@ def by_size(views: Sequence[Sequence[Viewed]]) -> list[list[int]]:
     return [sizes[size] for size in sorted(sizes)]
 
 
-def shapes_of(latents: RowCache, views: Sequence[Sequence[Viewed]]) -> list[tuple[int, ...]]:
+def _shapes_of(latents: RowCache, views: Sequence[Sequence[Viewed]]) -> list[tuple[int, ...]]:
     """(C, H, W) of the latents of each image: one look into the cache for each size."""
     known: dict[tuple[int, int], tuple[int, ...]] = {}
     shapes = []

@@ -28,7 +28,7 @@ CachedRow = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class _Place:
     """Where a row is: in which part, which record batch of it, and which row there."""
 
     part: int
@@ -50,7 +50,7 @@ class RowCache:
         self._work_dir = work_dir
         self._parts: list[list[pa.RecordBatch]] = []
         self._mapped: set[str] = set()
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, _Place] = {}
 
     def open(self, keys: Iterable[str]) -> list[str]:
         """Maps the parts that hold any of `keys`; returns the keys that no part holds, in their order, each once."""
@@ -67,14 +67,14 @@ class RowCache:
         rows = iter(rows)
         while part := list(islice(rows, ROWS_A_PART)):
             with scratch_folder(self._work_dir) as folder:
-                write_rows(folder / published.FILE, self._names, part)
+                _write_rows(folder / published.FILE, self._names, part)
                 published.write(self._store, folder, prefix=self._prefix, keys=[key for key, _ in part])
 
     def __getitem__(self, key: str) -> dict[str, Tensor]:
         """The tensors of a row, copied out of the mapped file."""
         place = self._places[key]
         batch = self._parts[place.part][place.batch]
-        return {name: tensor_of(batch, place.row, number, name) for number, name in enumerate(self._names)}
+        return {name: _tensor_of(batch, place.row, number, name) for number, name in enumerate(self._names)}
 
     def _map(self, path: str) -> None:
         try:
@@ -84,15 +84,15 @@ class RowCache:
             log.warning("damaged cache set aside", path=path, reason=str(error))
             self._store.delete(f"{path}/{MANIFEST_NAME}")
             return
-        batches = read_rows(folder / published.FILE)
+        batches = _read_rows(folder / published.FILE)
         for number, batch in enumerate(batches):
             for row, key in enumerate(batch.column("key").to_pylist()):
-                self._places.setdefault(key, Place(len(self._parts), number, row))
+                self._places.setdefault(key, _Place(len(self._parts), number, row))
         self._parts.append(batches)
         self._mapped.add(path)
 
 
-def write_rows(file: Path, names: Sequence[str], rows: Sequence[tuple[str, CachedRow]]) -> None:
+def _write_rows(file: Path, names: Sequence[str], rows: Sequence[tuple[str, CachedRow]]) -> None:
     """An Arrow stream, as `datasets.Dataset.from_file` reads it too: `key`, and `NAME` and `NAME.shape` of each tensor."""
     kinds = {"": pa.list_(pa.float32()), ".shape": pa.list_(pa.int32())}
     columns = [(name + end, kind) for name in names for end, kind in kinds.items()]
@@ -103,27 +103,27 @@ def write_rows(file: Path, names: Sequence[str], rows: Sequence[tuple[str, Cache
             arrays = [pa.array([key for key, _ in some], pa.string())]
             for name in names:
                 tensors = [row[name] for _, row in some]
-                arrays += [flat_lists(tensors), pa.array([list(t.shape) for t in tensors], kinds[".shape"])]
+                arrays += [_flat_lists(tensors), pa.array([list(t.shape) for t in tensors], kinds[".shape"])]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def tensor_of(batch: pa.RecordBatch, row: int, number: int, name: str) -> Tensor:
+def _tensor_of(batch: pa.RecordBatch, row: int, number: int, name: str) -> Tensor:
     """The tensor `name` of a row, copied out of the mapped file; `number` is its place among the tensors of the row."""
     shape = f"{name}.shape"
     if shape not in batch.schema.names:
-        # Written before 0.2: `key`, one `shape` for all, and the tensors in the same order under whatever names.
+        # Older files: `key`, one `shape` for all, and the tensors in the same order under whatever names.
         shape, name = "shape", batch.schema.names[2 + number]
     values, sides = (batch.column(column)[row].values.to_numpy() for column in (name, shape))
     return torch.from_numpy(values.reshape(sides).copy())
 
 
-def flat_lists(tensors: Sequence[Tensor]) -> pa.ListArray:
+def _flat_lists(tensors: Sequence[Tensor]) -> pa.ListArray:
     values = [tensor.float().contiguous().numpy().ravel() for tensor in tensors]
     offsets = np.cumsum([0, *(len(value) for value in values)], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(values), pa.float32()))
 
 
-def read_rows(file: Path) -> list[pa.RecordBatch]:
+def _read_rows(file: Path) -> list[pa.RecordBatch]:
     """The record batches of a file, mapped into memory: pages are read when they are touched, and can be dropped again."""
     with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
         return list(reader)

@@ -22,22 +22,36 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
+class Posteriors:
+    """Of N images, each in the views that training may draw.
+
+    rows: `mean` and `deviation`, (C, H, W) float32, in the denoiser's scale; keys[i]: of image i, crop by crop, for each
+    orientation; mirrored[o]: whether orientation o is.
+    """
+
+    rows: Rows
+    keys: Sequence[Sequence[str]]
+    mirrored: Sequence[bool]
+
+    def key_of(self, index: int, draw: Draw) -> str:
+        """The key of the view that was drawn of an image."""
+        return self.keys[index][draw.crop * len(self.mirrored) + self.mirrored.index(draw.flip)]
+
+
+@dataclass(frozen=True)
 class EncodedDataset:
     """Posteriors and conditions of N images.
 
-    latents: rows with `mean` and `deviation`, (C, H, W) float32, scaled. latent_keys[i]: of image i, crop by crop, for
-    each orientation; mirrored[o]: whether orientation o is. shapes[i]: (C, H, W) of the latents of image i, one in a bucket.
-    conditions: what the denoiser takes for a caption, tensors by the family's names; condition_keys[i]: of image i, and
-    at the end that of the empty prompt.
+    names[i]: the file name of image i, for messages; buckets: the images of each size, as indices; shapes[i]: (C, H, W) of
+    the latents of image i, the same in a bucket; condition_rows: tensors by the family's names; condition_keys[i]: of
+    the caption of image i, and at the end that of the empty prompt.
     """
 
     names: Sequence[str]
-    latents_of: Rows
-    latent_keys: Sequence[Sequence[str]]
-    mirrored: Sequence[bool]
+    posteriors: Posteriors
     buckets: Sequence[Sequence[int]]
     shapes: Sequence[tuple[int, ...]]
-    conditions_of: Rows
+    condition_rows: Rows
     condition_keys: Sequence[str]
 
     def __len__(self) -> int:
@@ -45,7 +59,8 @@ class EncodedDataset:
 
     def latents(self, indices: Sequence[int], draws: Sequence[Draw], device: torch.device) -> Tensor:
         """(B, C, H, W) float32: samples of the posteriors, with the noise, the crop and the orientation of `draws`."""
-        rows = [self.latents_of[self._latent_key(i, draw)] for i, draw in zip(indices, draws, strict=True)]
+        posteriors = self.posteriors
+        rows = [posteriors.rows[posteriors.key_of(i, draw)] for i, draw in zip(indices, draws, strict=True)]
         mean = torch.stack([row["mean"] for row in rows]).to(device)
         deviation = torch.stack([row["deviation"] for row in rows]).to(device)
         return mean + deviation * torch.stack([draw.posterior_noise for draw in draws]).to(device)
@@ -53,10 +68,7 @@ class EncodedDataset:
     def conditions(self, indices: Sequence[int], draws: Sequence[Draw], device: torch.device) -> dict[str, Tensor]:
         """A batch of conditions: of the captions, of the empty prompt where the caption is dropped."""
         keys = [self.condition_keys[-1 if d.drop_caption else i] for i, d in zip(indices, draws, strict=True)]
-        return stacked([self.conditions_of[key] for key in keys], device)
-
-    def _latent_key(self, index: int, draw: Draw) -> str:
-        return self.latent_keys[index][draw.crop * len(self.mirrored) + self.mirrored.index(draw.flip)]
+        return stacked([self.condition_rows[key] for key in keys], device)
 
 
 def stacked(conditions: Sequence[Condition], device: torch.device) -> dict[str, Tensor]:
@@ -68,12 +80,12 @@ def on_device(cache: Rows, keys: Sequence[str], device: torch.device, policy: st
     """The rows of `keys` on the device, or the cache itself where the policy or their size forbids it."""
     keys = list(dict.fromkeys(keys))
     size = len(keys) * sum(tensor.nbytes for tensor in cache[keys[0]].values())
-    if policy == "never" or (policy == "auto" and size > free_memory(device) / SHARE_OF_MEMORY):
+    if policy == "never" or (policy == "auto" and size > _free_memory(device) / SHARE_OF_MEMORY):
         return cache
     return {key: {name: tensor.to(device) for name, tensor in cache[key].items()} for key in keys}
 
 
-def free_memory(device: torch.device) -> int:
+def _free_memory(device: torch.device) -> int:
     """Bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])

@@ -3,6 +3,10 @@
 import torch
 from diffusers import UNet2DConditionModel
 
+from service.diffusion.lora import lora_parameters
+from service.diffusion.sd15.lora import add_lora
+from service.settings.train import TrainSettings
+
 
 def small_unet() -> UNet2DConditionModel:
     torch.manual_seed(0)
@@ -16,3 +20,18 @@ def small_unet() -> UNet2DConditionModel:
         attention_head_dim=2,
         norm_num_groups=4,
     ).eval()
+
+
+def with_lora(**options: object) -> UNet2DConditionModel:
+    """The small U-Net with the start of a LoRA."""
+    unet = small_unet()
+    add_lora(unet, TrainSettings(**options))
+    return unet
+
+
+def trained(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The same, as if it had learned something."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in lora_parameters(unet):
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return unet

@@ -32,8 +32,8 @@ def encoded(count: int = 5) -> EncodedDataset:
 
 def plain_sample(data: EncodedDataset, index: int, d: Draw) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents and prompt states as the formulas have them."""
-    row = data.latents_of[f"{index} mirrored" if d.flip else str(index)]
-    state = data.conditions_of[str(len(data) if d.drop_caption else index)][STATES]
+    row = data.posteriors.rows[f"{index} mirrored" if d.flip else str(index)]
+    state = data.condition_rows[str(len(data) if d.drop_caption else index)][STATES]
     return row["mean"] + row["deviation"] * d.posterior_noise, state
 
 

@@ -35,7 +35,9 @@ def trained(folder: Path, precision: str) -> Trainer:
         CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(miniature.SAMPLES.glob("*.png"))[:8]
     ]
     store = open_store(str(folder / "artifacts"))
-    data, held_out, _ = encode_dataset(images, images[:2], [], parts, store, Coordinator(accelerator), settings)
+    data, held_out, _ = encode_dataset(
+        parts, images, images[:2], also=[], store=store, coordinator=Coordinator(accelerator), settings=settings
+    )
     torch.manual_seed(0)
     denoiser = parts.trainable(settings, torch.bfloat16 if precision == "bf16" else torch.float32)
     trainer = Trainer(accelerator, denoiser, parts.noise_scheduler, data, held_out, settings)
@@ -95,7 +97,14 @@ def test_the_first_timesteps_add_their_noise(timestep: int) -> None:
     latents, noise = torch.randn(1, 4, 16, 16), torch.randn(1, 4, 16, 16)
     timesteps = torch.tensor([timestep])
     with torch.autocast("cpu", torch.bfloat16):
-        denoising_loss(Noting(), DDPMNoise(scheduler), latents.bfloat16(), noise.bfloat16(), timesteps, {})
+        denoising_loss(
+            Noting(),
+            DDPMNoise(scheduler),
+            latents=latents.bfloat16(),
+            noise=noise.bfloat16(),
+            timesteps=timesteps,
+            condition={},
+        )
     alpha = scheduler.alphas_cumprod[timestep]
     expected = (1 - alpha).sqrt() * noise.bfloat16().float()
     added = seen[0] - alpha.sqrt() * latents.bfloat16().float()

@@ -188,7 +188,9 @@ def prepared_miniature(kind: str, settings: TrainSettings) -> tuple[Trainer, lis
     images = [CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(SAMPLES.glob("*.png"))[:3]]
     store = open_store(str(settings.work_dir / "artifacts"))
     accelerator = Accelerator(cpu=True)
-    data, held_out, _ = encode_dataset(images, images[:1], [], parts, store, Coordinator(accelerator), settings)
+    data, held_out, _ = encode_dataset(
+        parts, images, images[:1], also=[], store=store, coordinator=Coordinator(accelerator), settings=settings
+    )
     ours, start = with_moved_lora(parts.unet, settings)
     trainer = Trainer(accelerator, InDouble(parts.unet.double()), DDPMNoise(scheduler), data, held_out, settings)
 

@@ -19,7 +19,7 @@ def test_images_of_several_buckets_train_together() -> None:
     data = encoded()
     mixed = replace(
         data,
-        latents_of={**data.latents_of, "4": wide, "4 mirrored": wide},
+        posteriors=replace(data.posteriors, rows={**data.posteriors.rows, "4": wide, "4 mirrored": wide}),
         buckets=[[0, 1, 2, 3], [4]],
         shapes=[*data.shapes[:4], (4, 8, 16)],
     )
@@ -30,7 +30,7 @@ def test_images_of_several_buckets_train_together() -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images() -> None:
     data = encoded()
-    data.latents_of["3"]["mean"][:] = float("nan")
+    data.posteriors.rows["3"]["mean"][:] = float("nan")
     trainer = trainer_for(settings_for(), samples=data)
     with pytest.raises(Diverged, match=r"step \d, with the images 3\.png; try"):
         trainer.fit([])

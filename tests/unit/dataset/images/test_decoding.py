@@ -1,8 +1,11 @@
 """Images as the internet has them."""
 
+import random
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from PIL import Image, ImageCms
 from service.dataset.candidates import Reason, Rejection
 from service.dataset.images import decoding
 from service.dataset.images.decoding import quiet_decoders
-from tests.pictures import encoded
+from service.dataset.images.formats import formats_with, unidentified
+from service.exits import BadConfiguration
+from tests.pictures import deep_png, encoded, heic, png_chunk
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -82,6 +87,34 @@ def test_sixteen_bit_grey_keeps_its_shades() -> None:
     shades = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(1, 64).repeat(64, axis=0)
     decoded = np.asarray(decode(encoded(Image.fromarray(shades), "PNG")))
     assert (decoded[..., 0] == shades >> 8).all()
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_samples_in_the_lower_bits_are_stretched(bits: int, channels: int) -> None:
+    samples = np.linspace(0, (1 << bits) - 1, 64 * 48 * channels, dtype=np.uint16).reshape(48, 64, channels)
+    if channels == 4:
+        samples[..., 3] = 65535
+    decoded = np.asarray(decode(deep_png(samples[..., 0] if channels == 1 else samples)))
+    colours = samples[..., :3] if channels > 1 else samples.repeat(3, axis=2)
+    assert (decoded == colours >> (bits - 8)).all()
+
+
+def test_lower_bits_that_cannot_be_read_are_left_out_with_a_reason() -> None:
+    samples = np.full((40, 40, 2), 4000, dtype=np.uint16)
+    samples[..., 1] = 65535
+    assert reason_of(deep_png(samples)) == Reason.TOO_DARK
+
+
+def test_a_deep_picture_keeps_its_orientation_and_profile() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = deep_png(np.full((30, 40, 3), 4095, dtype=np.uint16))
+    turned = whole[:33] + png_chunk(b"eXIf", exif.tobytes()[6:]) + whole[33:]
+    image = decode(turned)
+    assert image.size == (30, 40)
+    assert image.getpixel((3, 3)) == WHITE
+    assert not image.info
 
 
 def test_an_exif_rotation_is_applied_and_forgotten() -> None:
@@ -166,14 +199,106 @@ def test_a_format_out_of_the_web_is_not_opened(file_format: str) -> None:
     assert reason_of(encoded(halves(RED, BLUE), file_format)) == Reason.FORMAT_NOT_ALLOWED
 
 
-def png_that_claims(width: int, height: int) -> bytes:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+@pytest.mark.parametrize(
+    ("start", "detail"),
+    [
+        (b"\0\0\0\x1cftypheic\0\0\0\0", "HEIC; DATA_PREP_EXTRA_FORMATS=heic opens it"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0", "HEIC; DATA_PREP_EXTRA_FORMATS=heic opens it"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0", "AVIF; DATA_PREP_EXTRA_FORMATS=avif opens it"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14", "JPEG XL"),
+        (b"\xff\x0a\xfa\x1f\x01\x91\x08\x06\x01\0\0\0", "JPEG XL"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "video"),
+    ],
+)
+def test_a_format_that_is_not_opened_is_named_with_the_setting_that_opens_it(start: bytes, detail: str) -> None:
+    with pytest.raises(Rejection) as rejection:
+        decode(start)
+    assert (rejection.value.reason, rejection.value.detail) == (Reason.FORMAT_NOT_ALLOWED, detail)
 
+
+def of_phone(word: str, image: Image.Image, **options: Any) -> bytes:
+    return heic(image, **options) if word == "heic" else encoded(image, "AVIF", **options)
+
+
+@pytest.mark.parametrize("word", ["heic", "avif"])
+def test_formats_of_phones_are_opened_where_the_setting_says_so_and_nowhere_else(word: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "phone").write_bytes(of_phone(word, halves(RED, BLUE), quality=95, exif=exif.tobytes()))
+    for source in (tmp_path / "phone", (tmp_path / "phone").read_bytes()):
+        image, animated, lossless = decoding.decode(source, formats_with((word,)))
+        assert (image.size, image.mode, animated, lossless) == ((30, 40), "RGB", False, False)
+        assert close(image.getpixel((15, 5)), RED)
+        assert close(image.getpixel((15, 35)), BLUE)
+        assert reason_of(source) == Reason.FORMAT_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("word", ["heic", "avif"])
+def test_damaged_files_of_phones_are_no_bug_of_ours(word: str) -> None:
+    whole = of_phone(word, Image.effect_noise((64, 48), 90).convert("RGB"), quality=80)
+    dice = random.Random(word)
+    for _ in range(300):
+        damaged = bytearray(whole[: dice.randrange(16, len(whole))] if dice.random() < 0.3 else whole)
+        for _ in range(dice.randrange(1, 6)):
+            damaged[dice.randrange(16, len(damaged) if dice.random() < 0.5 else min(len(damaged), 600))] = (
+                dice.randrange(256)
+            )
+        with suppress(Rejection):
+            decoding.decode(bytes(damaged), formats_with((word,)))
+
+
+def test_a_cut_file_of_a_phone_is_called_so() -> None:
+    for word in ("heic", "avif"):
+        whole = of_phone(word, Image.effect_noise((64, 48), 90).convert("RGB"))
+        with pytest.raises(Rejection) as rejection:
+            decoding.decode(whole[: len(whole) // 2], formats_with((word,)))
+        assert rejection.value.reason == Reason.TRUNCATED
+        assert unidentified(whole[:20], formats_with((word,))).reason == Reason.TRUNCATED
+
+
+def test_a_library_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    formats_with.cache_clear()
+    with pytest.raises(BadConfiguration, match=r"DATA_PREP_EXTRA_FORMATS=heic.*sdlora\[heic\]"):
+        formats_with(("heic",))
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options", "lossless"),
+    [
+        ("PNG", {}, True),
+        ("BMP", {}, True),
+        ("JPEG", {"quality": 100}, False),
+        ("WEBP", {"quality": 100}, False),
+        ("WEBP", {"lossless": True}, True),
+        ("WEBP", {"lossless": True, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}, True),
+        ("WEBP", {"quality": 90, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}, False),
+        ("WEBP", {"lossless": True, "save_all": True, "append_images": [Image.new("RGB", (40, 30))]}, True),
+        ("WEBP", {"quality": 90, "save_all": True, "append_images": [Image.new("RGB", (40, 30))]}, False),
+        ("AVIF", {"quality": 90}, False),
+    ],
+)
+def test_an_encoder_that_changed_pixels_is_known_by_its_file(
+    file_format: str, options: dict[str, Any], lossless: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(encoded(halves(RED, BLUE), file_format, **options))
+    for source in (tmp_path / "file", (tmp_path / "file").read_bytes()):
+        assert decoding.decode(source, formats_with(("avif",))).lossless is lossless
+
+
+def test_a_palette_that_is_full_has_most_probably_lost_colours() -> None:
+    photo = Image.effect_noise((80, 80), 90).convert("RGB")
+    for file_format in ("GIF", "PNG"):
+        full = photo.convert("P", palette=Image.Palette.WEB).point(lambda index: index)
+        full.putdata([number % 256 for number in range(6400)])
+        assert not decoding.decode(encoded(full, file_format)).lossless
+        assert decoding.decode(encoded(halves(RED, BLUE).convert("P"), file_format)).lossless
+
+
+def png_that_claims(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
-    )
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0" * 999)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000])

@@ -54,7 +54,15 @@ Encode = Callable[..., EncodedDataset]
 def encode(parts: Components, images: list[CaptionedImage], tmp_path: Path) -> Encode:
     def run(train: list[CaptionedImage] = images, **options: object) -> EncodedDataset:
         store, settings = open_store(str(tmp_path / "artifacts")), settings_for(tmp_path, **options)
-        return encode_dataset(train, images[:1], [], parts, store, Coordinator(Accelerator(cpu=True)), settings)[0]
+        return encode_dataset(
+            parts,
+            train,
+            images[:1],
+            also=[],
+            store=store,
+            coordinator=Coordinator(Accelerator(cpu=True)),
+            settings=settings,
+        )[0]
 
     return run
 
@@ -131,10 +139,10 @@ def test_another_resolution_is_encoded_for_itself(encode: Encode, encoded: list[
 
 
 def test_an_orientation_that_never_occurs_is_not_encoded(encode: Encode, encoded: list[str]) -> None:
-    assert encode(random_flip=0.0).mirrored == [False]
+    assert encode(random_flip=0.0).posteriors.mirrored == [False]
     assert len([name for name in encoded if name != "text"]) == 6
     encoded.clear()
-    assert encode(random_flip=1.0).mirrored == [True]
+    assert encode(random_flip=1.0).posteriors.mirrored == [True]
     assert len([name for name in encoded if name != "text"]) == 6
 
 
@@ -147,16 +155,16 @@ def test_buckets_keep_the_aspect_ratio_and_never_mix(encode: Encode) -> None:
 
 def test_random_crops_are_places_of_their_own_which_a_draw_chooses(encode: Encode) -> None:
     samples = encode(crops=3)
-    assert len({key for keys in samples.latent_keys for key in keys}) == 6 * 3 * 2
+    assert len({key for keys in samples.posteriors.keys for key in keys}) == 6 * 3 * 2
     some = draws(40, 0.5, crops=3)
-    wide = [samples._latent_key(4, d) for d in some]
-    assert set(wide) == set(samples.latent_keys[4])
+    wide = [samples.posteriors.key_of(4, d) for d in some]
+    assert set(wide) == set(samples.posteriors.keys[4])
 
 
 def test_on_the_device_or_in_the_file_the_samples_are_the_same(encode: Encode) -> None:
     resident, mapped = encode(cache_on_device="always"), encode(cache_on_device="never")
-    assert isinstance(resident.latents_of, dict)
-    assert not isinstance(mapped.latents_of, dict)
+    assert isinstance(resident.posteriors.rows, dict)
+    assert not isinstance(mapped.posteriors.rows, dict)
     some, indices, device = draws(6, 0.5), list(range(6)), torch.device("cpu")
     assert torch.equal(resident.latents(indices, some, device), mapped.latents(indices, some, device))
     conditions = resident.conditions(indices, some, device), mapped.conditions(indices, some, device)
@@ -188,7 +196,15 @@ def test_once_the_cache_is_filled_the_frozen_models_can_leave_the_memory(
     own = load_components(TrainSettings(model_base="miniature"))
     gone = [weakref.ref(own.vae), weakref.ref(own.text_encoder)]
     store, settings = open_store(str(tmp_path / "artifacts")), settings_for(tmp_path)
-    kept = encode_dataset(images, images[:1], ["a cat"], own, store, Coordinator(Accelerator(cpu=True)), settings)
+    kept = encode_dataset(
+        own,
+        images,
+        images[:1],
+        also=["a cat"],
+        store=store,
+        coordinator=Coordinator(Accelerator(cpu=True)),
+        settings=settings,
+    )
     unet = own.unet
     del own
     gc.collect()

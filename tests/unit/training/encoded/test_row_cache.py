@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
 
-from service.artifacts.publishing import list_artifacts
+from service.artifacts.publishing import list_artifacts, publish_version
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.training.encoded.row_cache import ROWS_A_PART, RowCache
@@ -96,6 +97,41 @@ def test_two_processes_that_compute_the_same_rows_publish_them_once(tmp_path: Pa
     for name in ("a", "b"):
         cache(store, tmp_path / name).add([row("1"), row("2")])
     assert len(list_artifacts(store, "cache")) == 1
+
+
+def test_tensors_of_different_shapes_share_a_row(tmp_path: Path) -> None:
+    store, names = open_store(str(tmp_path / "artifacts")), ("states", "pooled", "size")
+    rows = [
+        (key, {"states": torch.randn(length, 4), "pooled": torch.randn(4), "size": torch.tensor([float(length), 2.0])})
+        for key, length in (("a", 3), ("b", 5))
+    ]
+    RowCache(store, "cache/prompts/abc", names, tmp_path).add(rows)
+    reader = RowCache(store, "cache/prompts/abc", names, tmp_path)
+    assert reader.open(["a", "b"]) == []
+    for key, expected in rows:
+        found = reader[key]
+        assert list(found) == list(names)
+        assert all(torch.equal(found[name], expected[name]) for name in names)
+
+
+@pytest.mark.parametrize(("old", "new"), [(("mean", "deviation"), NAMES), (("condition",), ("encoder_hidden_states",))])
+def test_rows_that_were_written_with_one_shape_for_all_are_still_read(
+    old: tuple[str, ...], new: tuple[str, ...], tmp_path: Path
+) -> None:
+    tensors = [torch.randn(2, 3) for _ in old]
+    floats = pa.list_(pa.float32())
+    schema = pa.schema([("key", pa.string()), ("shape", pa.list_(pa.int32())), *((name, floats) for name in old)])
+    folder = tmp_path / "part"
+    folder.mkdir()
+    with pa.OSFile(str(folder / "rows.arrow"), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        arrays = [["1"], [[2, 3]], *([tensor.flatten().tolist()] for tensor in tensors)]
+        columns = [pa.array(values, field.type) for values, field in zip(arrays, schema, strict=True)]
+        writer.write_batch(pa.record_batch(columns, schema=schema))
+    store = open_store(str(tmp_path / "artifacts"))
+    publish_version(store, folder, kind="cache", prefix="cache/prompts/abc", settings={"keys": ["1"]})
+    reader = RowCache(store, "cache/prompts/abc", new, tmp_path)
+    assert reader.open(["1"]) == []
+    assert all(torch.equal(found, tensor) for found, tensor in zip(reader["1"].values(), tensors, strict=True))
 
 
 def test_the_file_is_one_that_the_datasets_library_opens(tmp_path: Path) -> None:
