@@ -1,5 +1,10 @@
 """Settings of `sdlora evaluate`."""
 
+from typing import Self
+
+from pydantic import model_validator
+
+from service.settings.base import check_seeds
 from service.settings.common import prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import ClipSettings, DiffusionSettings
@@ -72,3 +77,8 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     fail_unless_promoted: bool = only_how(
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."
     )
+
+    @model_validator(mode="after")
+    def _the_last_seed_is_one(self) -> Self:
+        check_seeds("EVALUATE", self.seed, self.variations)
+        return self
