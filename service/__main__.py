@@ -54,13 +54,17 @@ def start(name: str, flags: list[str]) -> object:
     """What the job returns: the path of what it made, where it made something."""
     from service.logs import configure_logs
     from service.settings.common import export
-    from service.settings.variables import check_variables
+    from service.settings.delivery import check_credentials, clean_foreign
+    from service.settings.variables import check_variables, settle_outcome_file
 
     job = JOBS.get(name)
     if job is None:
         raise BadConfiguration(f"{name!r} is no job; there are {', '.join(JOBS)}")
+    settle_outcome_file(os.environ)
+    clean_foreign(os.environ)
     if job.reads_flags:
         return function_of(job)(flags)
+    check_credentials(os.environ)
     check_variables(os.environ)
     settings = read_settings(job.settings_class, flags)
     export(settings)
