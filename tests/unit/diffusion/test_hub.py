@@ -143,6 +143,7 @@ def test_a_hub_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_file_that_breaks_off_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what is resumed are whole chunks
     with hub_that(lambda handler: whole(handler, 60_000), monkeypatch):
         assert load().read_bytes() == CONTENT
 
