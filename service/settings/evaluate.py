@@ -19,7 +19,15 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     lora: ArtifactPath | None = decides(
         None,
         stage="drawing",
-        description="Path of the LoRA below ARTIFACTS_URI; without it, the one that this run trained.",
+        description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
+        ".safetensors); without it, the one that this run trained.",
+    )
+    dataset: str | None = decides(
+        None,
+        stage="drawing",
+        before=None,
+        description="Path of the data set below ARTIFACTS_URI whose held-out images are the measure; without it, the one "
+        "that the LoRA was trained on, or that of this run for a LoRA from elsewhere.",
     )
     max_prompts: int = decides(
         32, stage="drawing", ge=2, description="At most this many held-out captions serve as prompts."

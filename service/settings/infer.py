@@ -26,7 +26,8 @@ class InferSettings(DiffusionSettings):
     lora: ArtifactPath | None = decides(
         None,
         stage="drawing",
-        description="Path of the LoRA below ARTIFACTS_URI; without it, the one that this run trained.",
+        description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
+        ".safetensors); without it, the one that this run trained.",
     )
     lora_scale: float = decides(1.0, stage="drawing", ge=0, le=2, description="Strength of the LoRA.")
     negative_prompt: Text = decides("", stage="drawing", description="What not to draw.")
