@@ -1,4 +1,4 @@
-"""Writes service/artifacts/README.md, the formats for people, from the models that read and write them."""
+"""The formats for people: service/artifacts/README.md, from the models that read and write them."""
 
 import dataclasses
 import inspect
@@ -60,8 +60,8 @@ An **artifact** is a folder with a `MANIFEST.json` in it, which is written last:
 read its files. With it they never change. Files that the manifest does not list are none of it.
 
 Every format has a schema version. Older ones are read, for ever; a newer one is refused with exit code 78 and one line, and
-nothing is deleted that a newer version wrote. A field that is not in a file has its default. Whoever changes a format adds one to
-its version, in its module, and a store of before to `tests/compatibility`."""
+nothing is deleted that a newer version wrote. A field that is not in a file has its default. Whoever changes a format adds one
+to its version, in its module, and a store of before to `tests/compatibility`."""
 SAID = {"schema_version": "Version of this format.", "counts": "How much was measured."}
 PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null", Any: "any",
          datetime: "time (ISO 8601)"}  # fmt: skip
@@ -149,7 +149,3 @@ def paragraph(of: Any) -> str:
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

@@ -161,7 +161,7 @@ class CaptionsCache(Place, template="cache/captions/{captioner}"):
 
 
 class Captions(Place, template="cache/captions/{captioner}/{digest}.jsonl"):
-    """What it said about one batch of them."""
+    """What it said about some of them: a line of JSON each, `sha256` of its pixels and `text`."""
 
     captioner: str
     digest: str
