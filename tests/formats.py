@@ -25,9 +25,10 @@ from service.artifacts.kinds import (
 )
 from service.artifacts.kinds.kind import Statement
 from service.artifacts.manifest import FileEntry, Manifest
+from service.artifacts.places import Place
 
 PAGE = Path(__file__).parents[1] / "service" / "artifacts" / "README.md"
-KINDS: list[tuple[ModuleType, list[type[layout.Place]], list[type]]] = [
+KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
     (dataset, [layout.Dataset], [dataset.Provenance]),
     (checkpoint, [layout.Checkpoint], []),
     (lora, [layout.Lora], [lora.MetricsLine]),
@@ -42,7 +43,7 @@ KINDS: list[tuple[ModuleType, list[type[layout.Place]], list[type]]] = [
     (tensorboard, [layout.Tensorboard], []),
     (rows, [layout.Latents, layout.Prompts], []),
 ]
-NOTES: list[tuple[type[layout.Place], list[type]]] = [
+NOTES: list[tuple[type[Place], list[type]]] = [
     (layout.DatasetNote, [notes.DatasetNote]),
     (layout.ConfigNote, [notes.Config]),
     (layout.StatusNote, [notes.Status, notes.LastCheckpoint]),
@@ -132,7 +133,7 @@ def type_name(annotation: Any) -> str:
     return str(annotation.__name__)
 
 
-def shown(place: type[layout.Place]) -> str:
+def shown(place: type[Place]) -> str:
     """The template as people write it: runs/<run>/lora."""
     return re.sub(r"\{(\w+)(?::[^}]*)?\}", r"<\1>", place.template)
 

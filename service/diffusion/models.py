@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service import miniature, stopping
-from service.artifacts.publishing import fetch
+from service.artifacts.fetching import fetch
 from service.exits import BadConfiguration, BadData, MissingInput
 from service.settings.models import MINIATURE, ModelSettings
 from service.storage.opening import open_store
