@@ -1,12 +1,11 @@
 """A kind of path, declared once as a class: its template gives `path` as well as `parse`, so that the two cannot disagree.
 
-class Checkpoint(Place, template="runs/{run}/checkpoints/step-{step:08d}/{attempt}"):
-    run: str
-    step: int
-    attempt: str
+class Book(Place, template="shelves/{shelf}/book-{number:04d}"):
+    shelf: str
+    number: int
 
-Checkpoint("local", 500, "0123456789ab").path      "runs/local/checkpoints/step-00000500/0123456789ab"
-Checkpoint.parse("runs/local/checkpoints/…").step  500
+Book("poems", 7).path                         "shelves/poems/book-0007"
+Book.parse("shelves/poems/book-0007").number  7
 """
 
 import re
