@@ -5,6 +5,8 @@ Kubernetes shows the file in the status of the pod, and `kubectl describe` in it
 
 import json
 import os
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,8 @@ KUBERNETES = Path("/dev/termination-log")
 MOST_BYTES = 4096
 """What Kubernetes keeps of a termination message; a longer one would be cut, and be no JSON any more."""
 ELLIPSIS = "…"
+REPORT_SECONDS = 2.0
+"""Within which a process that is to end at once says so, or ends all the same."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +70,17 @@ def report_outcome(job: str, end: End) -> None:
     """Leaves the outcome of this process's job where Kubernetes, or whoever set OUTCOME_FILE, looks for it."""
     run_id = structlog.contextvars.get_contextvars().get("run_id") or os.environ.get("RUN_ID") or ""
     write_outcome(place(os.environ), job, str(run_id), end, os.environ)
+
+
+def end_stopped(job: str, reason: str) -> None:
+    """Ends the process here and now as one that was asked to stop, with its line and its outcome."""
+    # The main thread may hold a lock that what follows needs, and may not come back for minutes.
+    threading.Timer(REPORT_SECONDS, os._exit, (int(ExitCode.STOPPED),)).start()
+    report_outcome(job, End(ExitCode.STOPPED, reason))
+    log.info("stopped", reason=reason, exit_code=int(ExitCode.STOPPED))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ExitCode.STOPPED)
 
 
 def write_outcome(file: Path | None, job: str, run_id: str, end: End, environment: Mapping[str, str]) -> None:

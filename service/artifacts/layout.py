@@ -25,6 +25,16 @@ class Model(Place, template="models/{model}/{revision}", swept=True):
     revision: str
 
 
+class ImportedLoras(Place, template="loras"):
+    """All LoRAs that were trained elsewhere."""
+
+
+class ImportedLora(Place, template="loras/{version}", swept=True):
+    """A LoRA that was trained elsewhere, by its content."""
+
+    version: str
+
+
 class RegistryEntry(Place, template="registry/{name}/{number:08d}-{digest}.json"):
     """An entry in the history of a model, which nobody ever changes; the highest number is that of today."""
 

@@ -62,7 +62,8 @@ def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
 def loading(files: ModelFiles) -> Iterator[None]:
     """Turns the many ways in which `from_pretrained` fails into one line that names the setting."""
     try:
-        yield
+        with stopping.nothing_to_save():
+            yield
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "revision" in files.options:

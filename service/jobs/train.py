@@ -32,6 +32,7 @@ from service.training.pictures import sample_prompts
 from service.training.processes.coordinator import Coordinator
 from service.training.processes.launcher import (
     SharedFlags,
+    exit_stopped,
     exit_with,
     gpu_count,
     is_worker,
@@ -71,14 +72,15 @@ def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     rank = int(os.environ["RANK"])
     configure_logs(settings.log_format, quiet=rank > 0, job="train", run_id=settings.run_id, rank=rank)
     stopping.listen_to(flags.stop_requested)
-    stopping.listen()
+    stopping.listen(exit_stopped)
     flags.set_started()
     exit_with(guarded(lambda: train(settings)))
 
 
 def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], settings: TrainSettings) -> None:
     """The part of this process, which is all of it when there is one."""
-    accelerator = _new_accelerator(settings)
+    with stopping.nothing_to_save():  # it waits for the other processes
+        accelerator = _new_accelerator(settings)
     with ExitStack() as running:
         watchdog = running.enter_context(Watchdog(settings.stall_seconds))
         coordinator = Coordinator(accelerator, settings.peer_timeout, watchdog.heartbeat)

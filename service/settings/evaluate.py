@@ -1,5 +1,10 @@
 """Settings of `sdlora evaluate`."""
 
+from typing import Self
+
+from pydantic import model_validator
+
+from service.settings.base import check_seeds
 from service.settings.common import prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import ClipSettings, DiffusionSettings
@@ -13,7 +18,15 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     lora: str | None = decides(
         None,
         stage="drawing",
-        description="Path of the LoRA below ARTIFACTS_URI; without it, the one that this run trained.",
+        description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
+        ".safetensors); without it, the one that this run trained.",
+    )
+    dataset: str | None = decides(
+        None,
+        stage="drawing",
+        before=None,
+        description="Path of the data set below ARTIFACTS_URI whose held-out images are the measure; without it, the one "
+        "that the LoRA was trained on, or that of this run for a LoRA from elsewhere.",
     )
     max_prompts: int = decides(
         32, stage="drawing", ge=2, description="At most this many held-out captions serve as prompts."
@@ -64,3 +77,8 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     fail_unless_promoted: bool = only_how(
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."
     )
+
+    @model_validator(mode="after")
+    def _the_last_seed_is_one(self) -> Self:
+        check_seeds("EVALUATE", self.seed, self.variations)
+        return self

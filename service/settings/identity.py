@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from service.exits import BadConfiguration
-from service.settings.common import CommonSettings, variable_name
+from service.settings.base import variable_name
+from service.settings.common import CommonSettings
 from service.settings.declaring import STAGES, UNKNOWN, Stage, role_of
 from service.settings.models import ModelSettings
 

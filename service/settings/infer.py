@@ -1,6 +1,11 @@
 """Settings of `sdlora infer`."""
 
-from service.settings.common import StringList, prefixed
+from typing import Self
+
+from pydantic import model_validator
+
+from service.settings.base import Text, check_seeds
+from service.settings.common import TextList, prefixed
 from service.settings.declaring import decides
 from service.settings.models import DiffusionSettings
 
@@ -10,7 +15,7 @@ class InferSettings(DiffusionSettings):
 
     model_config = prefixed("infer")
 
-    prompts: StringList = decides(
+    prompts: TextList = decides(
         ["8-bit illustration, a red apple", "8-bit illustration, a cat", "8-bit illustration, a car"],
         stage="drawing",
         min_length=1,
@@ -20,10 +25,11 @@ class InferSettings(DiffusionSettings):
     lora: str | None = decides(
         None,
         stage="drawing",
-        description="Path of the LoRA below ARTIFACTS_URI; without it, the one that this run trained.",
+        description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
+        ".safetensors); without it, the one that this run trained.",
     )
     lora_scale: float = decides(1.0, stage="drawing", ge=0, le=2, description="Strength of the LoRA.")
-    negative_prompt: str = decides("", stage="drawing", description="What not to draw.")
+    negative_prompt: Text = decides("", stage="drawing", description="What not to draw.")
     steps: int = decides(30, stage="drawing", gt=0, description="Denoising steps.")
     guidance: float = decides(7.5, stage="drawing", ge=0, description="Classifier-free guidance scale.")
     resolution: int | None = decides(
@@ -35,3 +41,8 @@ class InferSettings(DiffusionSettings):
     )
     batch_size: int = decides(4, stage="drawing", gt=0, description="Images drawn at once.")
     seed: int = decides(0, stage="drawing", ge=0, description="Seed of the first variation; the next ones count up.")
+
+    @model_validator(mode="after")
+    def _the_last_seed_is_one(self) -> Self:
+        check_seeds("INFER", self.seed, self.variations)
+        return self

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator
 
-from service.settings.common import StringList, prefixed
+from service.settings.base import YEAR
+from service.settings.common import StringList, TextList, prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import DiffusionSettings
 
@@ -217,7 +218,7 @@ class TrainSettings(DiffusionSettings):
     samples: int = decides(
         3, ge=0, le=32, description="Pictures drawn with the base and with the LoRA for its model card."
     )
-    sample_prompts: StringList = decides([], description="What they show; without it, the first held-out captions.")
+    sample_prompts: TextList = decides([], description="What they show; without it, the first held-out captions.")
     sample_every: int = only_how(
         0, ge=0, description="Steps between drawing them on the way too; 0 draws at the end only."
     )
@@ -249,24 +250,28 @@ class TrainSettings(DiffusionSettings):
         description="Where the machines meet, host:port of the first one; without it, MASTER_ADDR and MASTER_PORT.",
     )
     peer_timeout: int = only_how(
-        600, gt=0, description="Seconds that a process waits for the others before it gives up."
+        600, gt=0, le=YEAR, description="Seconds that a process waits for the others before it gives up."
     )
     grace_seconds: int = only_how(
         120,
         gt=0,
+        le=YEAR,
         description="Seconds between being told to stop and being killed (terminationGracePeriodSeconds); a stop that "
         "takes most of them is warned about.",
     )
     stall_seconds: int = only_how(
-        1800, ge=0, description="Seconds without a finished step, or part of other work, after which it ends; 0: never."
+        1800,
+        ge=0,
+        le=YEAR,
+        description="Seconds without a finished step, or part of other work, after which it ends; 0: never.",
     )
-    status_seconds: float = only_how(15, gt=0, description="Seconds between two writings of the run's status.json.")
+    status_seconds: float = only_how(
+        15, gt=0, le=YEAR, description="Seconds between two writings of the run's status.json."
+    )
 
-    @model_validator(mode="before")
     @classmethod
-    def _profile_sets_defaults(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
+    def prepared(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A profile sets defaults."""
         profile = PROFILES.get(str(values.get("train_profile", values.get("profile", "report"))), {})
         chosen = {name: value for name, value in profile.items() if not {name, f"train_{name}"} & values.keys()}
-        return {**chosen, **values}
+        return super().prepared({**chosen, **values})

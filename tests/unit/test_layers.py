@@ -13,6 +13,7 @@ ALLOWED = {
     "stopping": {"exits"},
     "redaction": set(),
     "templates": set(),
+    "cpus": set(),
     "logs": {"exits", "redaction"},
     "outcome": {"exits", "redaction"},
     "settings": {"exits", "logs", "redaction"},
@@ -26,7 +27,7 @@ ALLOWED = {
     "checks": FOUNDATION | {"storage", "artifacts", "miniature", "diffusion"},
     "jobs": FOUNDATION
     | {"storage", "artifacts", "miniature", "diffusion", "dataset", "training", "evaluation", "checks"},
-    "__main__": FOUNDATION | {"jobs"},
+    "__main__": FOUNDATION | {"cpus", "jobs"},
 }
 IMAGES_AND_MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL"}
 
