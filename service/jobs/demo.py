@@ -43,12 +43,12 @@ def demo(settings: DemoSettings) -> str:
         "demo finished",
         decision=found.decision,
         reason=found.reason,
-        picture=place(store.uri, images, GRID),
-        page=place(store.uri, evaluation, PAGE_FILE),
+        picture=_place(store.uri, images, GRID),
+        page=_place(store.uri, evaluation, PAGE_FILE),
     )
     return evaluation
 
 
-def place(root: str, *parts: str) -> str:
+def _place(root: str, *parts: str) -> str:
     """Where a person finds a file: a path on this machine, or an s3:// URI."""
     return "/".join([root, *parts]) if "://" in root else str(Path(root, *parts).resolve())
