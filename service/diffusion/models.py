@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from service import miniature, stopping
-from service.artifacts.publishing import fetch
+from service.artifacts.fetching import fetch
 from service.diffusion.hub import ask_hub, hub_error, in_cache
 from service.exits import BadData, MissingInput
 from service.settings.models import MINIATURE, OF_BASE, ModelSettings
