@@ -8,11 +8,11 @@ from PIL import Image
 
 from service import stopping
 from service.artifacts import layout
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read as read_dataset
 from service.artifacts.kinds.images import BASE, GRID, LORA
 from service.artifacts.kinds.lora import Lora, read_curves
-from service.artifacts.publishing import fetch
 from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of

@@ -15,6 +15,12 @@ from service.settings.delivery import check_characters, cleaned
 LARGEST = 2**63 - 1
 """Of whole numbers: the largest that the libraries take, for seeds too."""
 
+MOST_STEPS = 1000
+"""Of denoising: as many as the noise has."""
+
+MOST_PIXELS = 16_384
+"""Of a side: more than any model draws, and what a library still answers with a word about memory."""
+
 YEAR = 365 * 24 * 3600
 """In seconds: what no timeout needs, and all libraries take."""
 

@@ -63,7 +63,7 @@ class CommonSettings(S3Settings):
     outcome_file: LocalPath | None = only_how(
         None,
         validation_alias="outcome_file",
-        description="File that tells as JSON how the job ended and what to do next; without it, the pod's "
+        description="File that says as JSON how the job ended and what to do next; without it, the pod's "
         "/dev/termination-log where there is one.",
     )
 

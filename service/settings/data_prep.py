@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, model_validator
 from pydantic_settings import NoDecode
 
-from service.settings.base import YEAR, Text
+from service.settings.base import MOST_PIXELS, YEAR, Text
 from service.settings.common import Identifier, TextList, prefixed, split_list
 from service.settings.declaring import decides, only_how
 from service.settings.models import BaseModelSettings, CaptionerSettings, ClipSettings
@@ -119,6 +119,7 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         None,
         stage="collecting",
         ge=8,
+        le=MOST_PIXELS,
         description="The shorter side is resized to this many pixels (with `pad`, the longer one); without it, sizes stay.",
     )
     enlarge: Literal["nearest", "lanczos", "never"] = decides(

@@ -19,24 +19,24 @@ OF_BASE = "base"
 GONE_FROM_THE_HUB = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 
 
-def checked_model(name: str) -> str:
+def _checked_model(name: str) -> str:
     """The name itself; raises ValueError when it can be no model's."""
     if name.startswith("s3://"):
         return checked_place(name)
-    if SCHEME.match(name) or not (name == MINIATURE or is_folder(name) or name.count("/") == 1):
+    if SCHEME.match(name) or not (name == MINIATURE or _is_folder(name) or name.count("/") == 1):
         raise ValueError(
             f"{name!r} is no model: use a hub id (owner/name), a local folder, an s3:// mirror, or `miniature`"
         )
     return name
 
 
-def is_folder(name: str) -> bool:
+def _is_folder(name: str) -> bool:
     """Whether a model is named by its folder on this machine, be it there or not."""
     return name.startswith((".", "/", "~")) or Path(name).is_dir()
 
 
-Model = Annotated[str, AfterValidator(checked_model)]
-Vae = Annotated[str, AfterValidator(lambda name: name if name == OF_BASE else checked_model(name))]
+Model = Annotated[str, AfterValidator(_checked_model)]
+Vae = Annotated[str, AfterValidator(lambda name: name if name == OF_BASE else _checked_model(name))]
 
 
 class ModelSettings(CommonSettings):
@@ -127,7 +127,7 @@ class DiffusionSettings(VaeSettings, BaseModelSettings):
         pair = (self.model_base, self.model_vae)
         if pair.count(MINIATURE) == 1:
             other = next(name for name in pair if name != MINIATURE)
-            if other != OF_BASE and not other.startswith("s3://") and not is_folder(other):
+            if other != OF_BASE and not other.startswith("s3://") and not _is_folder(other):
                 raise ValueError(
                     f"MODEL_BASE={self.model_base} does not go with MODEL_VAE={self.model_vae}: the miniature's latents are "
                     "its own; leave MODEL_VAE out, or name two models that belong together"

@@ -18,8 +18,7 @@ def checked_place(place: str) -> str:
         bucket, _, prefix = place.removeprefix("s3://").partition("/")
         if not bucket:
             raise ValueError(f"{place!r} names no bucket; write s3://bucket/prefix")
-        prefix = prefix.strip("/")
-        if prefix and (str(PurePosixPath(prefix)) != prefix or ".." in prefix.split("/") or "\\" in prefix):
+        if prefix.strip("/") and not _stays_below(prefix.strip("/")):
             raise ValueError(f"{place!r} must be a path without '.', '..' or empty parts below the bucket")
     elif not place.strip() or SCHEME.match(place):
         raise ValueError(f"{place!r} is no place for artifacts; use s3://bucket/prefix or the path of a folder")
@@ -36,5 +35,19 @@ def checked_path(path: Path) -> Path:
     return path
 
 
+def checked_artifact(path: str) -> str:
+    """The path itself; raises ValueError for one that cannot be an artifact's below ARTIFACTS_URI."""
+    if SCHEME.match(path) or path.startswith("/") or not _stays_below(path):
+        raise ValueError(
+            f"{path!r} is no path below ARTIFACTS_URI; write it as the job that made it says it, such as runs/x/lora"
+        )
+    return path
+
+
+def _stays_below(path: str) -> bool:
+    return str(PurePosixPath(path)) == path and ".." not in path.split("/") and "\\" not in path
+
+
 Place = Annotated[str, AfterValidator(checked_place)]
 LocalPath = Annotated[Path, AfterValidator(checked_path)]
+ArtifactPath = Annotated[str, AfterValidator(checked_artifact)]

@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from service.settings.base import YEAR
+from service.settings.base import MOST_PIXELS, MOST_STEPS, YEAR
 from service.settings.common import StringList, TextList, prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import DiffusionSettings
+from service.settings.places import ArtifactPath
 
 ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 FEED_FORWARD = ["ff.net.0.proj", "ff.net.2"]
@@ -107,7 +108,7 @@ class TrainSettings(DiffusionSettings):
     profile: Literal["report", "recommended", "miniature"] = decides(
         "report", description="Set of defaults for what follows; the defaults listed here are those of `report`."
     )
-    dataset: str | None = decides(
+    dataset: ArtifactPath | None = decides(
         None,
         description="Path of the data set below ARTIFACTS_URI; without it, the one that data-prep made in this run.",
     )
@@ -156,7 +157,11 @@ class TrainSettings(DiffusionSettings):
     )
 
     resolution: int = decides(
-        1024, gt=0, multiple_of=8, description="Side of the square that images are resized and cropped to."
+        1024,
+        gt=0,
+        le=MOST_PIXELS,
+        multiple_of=8,
+        description="Side of the square that images are resized and cropped to.",
     )
     buckets: bool = decides(
         False,
@@ -222,7 +227,7 @@ class TrainSettings(DiffusionSettings):
     sample_every: int = only_how(
         0, ge=0, description="Steps between drawing them on the way too; 0 draws at the end only."
     )
-    sample_steps: int = decides(20, gt=0, description="Denoising steps of these pictures.")
+    sample_steps: int = decides(20, gt=0, le=MOST_STEPS, description="Denoising steps of these pictures.")
     sample_guidance: float = decides(7.5, ge=0, description="Classifier-free guidance scale of these pictures.")
 
     seed: int = decides(0, ge=0, description="Seed of everything random in the run.")
@@ -238,9 +243,12 @@ class TrainSettings(DiffusionSettings):
         description="Whether the encoded data set stays in the device's memory; auto: if a quarter of it is enough.",
     )
     processes: int | None = only_how(
-        None, gt=0, description="Processes on this machine; without it, one a GPU, and one where there is none."
+        None,
+        gt=0,
+        le=10_000,
+        description="Processes on this machine; without it, one a GPU, and one where there is none.",
     )
-    nodes: int = only_how(1, gt=0, description="Machines that train together; each runs `sdlora train`.")
+    nodes: int = only_how(1, gt=0, le=10_000, description="Machines that train together; each runs `sdlora train`.")
     node_rank: int | None = only_how(
         None, ge=0, description="Number of this machine, from 0; without it, that of the pod (JOB_COMPLETION_INDEX)."
     )

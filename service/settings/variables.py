@@ -37,7 +37,7 @@ def known_variables() -> set[str]:
     return {variable_name(settings, field) for settings in all_settings().values() for field in settings.model_fields}
 
 
-def own_prefixes() -> tuple[str, ...]:
+def _own_prefixes() -> tuple[str, ...]:
     own = (settings.own_prefix() for settings in all_settings().values())
     return (*SHARED_PREFIXES, S3_PREFIX, *(f"{prefix}_" for prefix in own if prefix))
 
@@ -47,7 +47,7 @@ def misspelt_variables(environment: Iterable[str]) -> dict[str, str | None]:
 
     Whatever bears one of our prefixes is meant to be ours. S3_ is a prefix of others too: there a name must be nearly right.
     """
-    known, strict = known_variables(), tuple(prefix for prefix in own_prefixes() if prefix != S3_PREFIX)
+    known, strict = known_variables(), tuple(prefix for prefix in _own_prefixes() if prefix != S3_PREFIX)
     found = {}
     for name in sorted(environment):
         upper = name.upper()
@@ -59,19 +59,19 @@ def misspelt_variables(environment: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def service_links(environment: Mapping[str, str]) -> list[str]:
+def _service_links(environment: Mapping[str, str]) -> list[str]:
     """Variables with our prefixes that Kubernetes sets for each service of the namespace, such as one that is named train."""
     return sorted(
         name
         for name, value in environment.items()
-        if name.startswith(own_prefixes())
+        if name.startswith(_own_prefixes())
         and (SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and ADDRESS_OF_SERVICE.fullmatch(value)))
     )
 
 
 def check_variables(environment: Mapping[str, str]) -> None:
     """Raises BadConfiguration when a variable is misspelt: a setting that silently does nothing costs a GPU hour."""
-    if links := service_links(environment):
+    if links := _service_links(environment):
         log.info(
             "service links of Kubernetes are ignored; `enableServiceLinks: false` leaves them out", variables=links
         )
