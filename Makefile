@@ -22,7 +22,7 @@ help:
 	@echo "make image       the container image $(IMAGE)"
 	@echo "make test-image  the built image and the Kubernetes manifests"
 	@echo "make benchmark   the figures of the README, against the peers; some two hours"
-	@echo "make readme      brings the README's exit codes and the page of settings up to date"
+	@echo "make readme      brings the README's exit codes and the pages of settings and formats up to date"
 	@echo "make lock        resolves the dependencies anew into the two lock files"
 
 $(VENV)/python:
@@ -83,6 +83,7 @@ benchmark: $(VENV)/development
 
 readme: $(VENV)/runtime
 	$(BIN)/python -m tests.readme
+	$(BIN)/python -m tests.formats
 
 lock: $(VENV)/development
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \

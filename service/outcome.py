@@ -5,6 +5,8 @@ Kubernetes shows the file in the status of the pod, and `kubectl describe` in it
 
 import json
 import os
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,8 @@ KUBERNETES = Path("/dev/termination-log")
 MOST_BYTES = 4096
 """What Kubernetes keeps of a termination message; a longer one would be cut, and be no JSON any more."""
 ELLIPSIS = "…"
+REPORT_SECONDS = 2.0
+"""Within which a process that is to end at once says so, or ends all the same."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +42,7 @@ def guarded(action: Callable[[], object]) -> ExitCode:
 
 def ended(action: Callable[[], object]) -> End:
     """The same, with all that there is to say about the end."""
+    _facts.clear()
     try:
         return End(ExitCode.DONE, result=action())
     except Exception as error:
@@ -55,6 +60,14 @@ def ended(action: Callable[[], object]) -> End:
         return End(ExitCode.STOPPED, message, at_once=True)
 
 
+_facts: dict[str, object] = {}
+
+
+def add_facts(**facts: object) -> None:
+    """Adds to the outcome of this process what its job came to, besides the path of what it made."""
+    _facts.update(facts)
+
+
 def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path | None:
     """The file to write: OUTCOME_FILE, else that of Kubernetes where there is one. None: nobody asks."""
     if named := environment.get("OUTCOME_FILE"):
@@ -68,6 +81,17 @@ def report_outcome(job: str, end: End) -> None:
     write_outcome(place(os.environ), job, str(run_id), end, os.environ)
 
 
+def end_stopped(job: str, reason: str) -> None:
+    """Ends the process here and now as one that was asked to stop, with its line and its outcome."""
+    # The main thread may hold a lock that what follows needs, and may not come back for minutes.
+    threading.Timer(REPORT_SECONDS, os._exit, (int(ExitCode.STOPPED),)).start()
+    report_outcome(job, End(ExitCode.STOPPED, reason))
+    log.info("stopped", reason=reason, exit_code=int(ExitCode.STOPPED))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ExitCode.STOPPED)
+
+
 def write_outcome(file: Path | None, job: str, run_id: str, end: End, environment: Mapping[str, str]) -> None:
     """Writes the file. That it cannot be written changes nothing about how the job ended, and is only warned about."""
     if file is None:
@@ -77,7 +101,7 @@ def write_outcome(file: Path | None, job: str, run_id: str, end: End, environmen
         facts |= {"error": end.error}
     elif isinstance(end.result, str):
         facts |= {"artifact": end.result}
-    facts |= {"next": MEANINGS[end.code].next}
+    facts |= _facts | {"next": MEANINGS[end.code].next}
     try:
         # In place, not by renaming: in a pod the file is a mount of its own.
         file.write_bytes(as_json(redacted_values(facts, secrets_of(environment))))
@@ -87,7 +111,7 @@ def write_outcome(file: Path | None, job: str, run_id: str, end: End, environmen
 
 def as_json(facts: dict[str, Any]) -> bytes:
     """One line of JSON of at most 4096 bytes; a long error, or whatever else is long, loses its end."""
-    content = encoded(facts)
+    content = _encoded(facts)
     for name in ("error", "artifact", "job", "run_id"):
         excess = len(content) - MOST_BYTES
         if excess > 0 and name in facts:
@@ -95,10 +119,10 @@ def as_json(facts: dict[str, Any]) -> bytes:
             # A letter is a byte at least, so this is enough; and the ellipsis has to fit in too.
             kept = text[: max(0, len(text) - excess - len(ELLIPSIS.encode()))]
             facts = {**facts, name: kept + ELLIPSIS}
-            content = encoded(facts)
+            content = _encoded(facts)
     return content
 
 
-def encoded(facts: dict[str, Any]) -> bytes:
+def _encoded(facts: dict[str, Any]) -> bytes:
     # Half a pair of UTF-16, as names of files may hold, has no bytes; as an escape it stays JSON.
     return json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"

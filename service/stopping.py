@@ -1,12 +1,18 @@
 """Requests to stop: the signal sets a flag, and a job asks for it between two pieces of its work.
 
-A handler that did more would interrupt a write in its middle. Kubernetes sends SIGTERM, and SIGKILL when the grace time
-is over; a person at a terminal sends SIGINT, and means at once by the second one.
+A handler that did more would interrupt a write in its middle. But where there is nothing to save, while libraries or models
+are loaded, the process ends at once: the main thread may be busy there for minutes, and ask for nothing. Kubernetes sends
+SIGTERM, and SIGKILL when the grace time is over; a person at a terminal sends SIGINT, and means at once by the second one.
 """
 
+import os
+import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from types import FrameType
 from typing import TypeVar
 
@@ -15,22 +21,78 @@ from service.exits import Stopped
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REASON = "told to stop; what is finished is stored, start the job again to go on"
 
+POLL_SECONDS = 0.2
+
 Item = TypeVar("Item")
 
+_end: Callable[[str], object] | None = None
+_end_lock = threading.Lock()
+_signalled: tuple[int, int] | None = None  # a pipe that brings the number of each signal
+_signal_came = False
 _requested_at: float | None = None
 _other_source: Callable[[], bool] | None = None
 
 
-def listen() -> None:
+def listen(end: Callable[[str], object] | None = None) -> None:
     """From now on the signals set the flag. To be called in the main thread, once a process.
 
-    Signals that a launcher held back while this process was being started arrive now.
+    `end` ends the process for the reason that it gets; without it, `nothing_to_save` changes nothing. Signals that a
+    launcher held back while this process was being started arrive now.
     """
-    global _requested_at
-    _requested_at = None
+    global _end, _requested_at, _signal_came
+    _end, _requested_at, _signal_came = end, None, False
+    _open_pipe()
     for number in SIGNALS:
         signal.signal(number, _remember)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _open_pipe() -> None:
+    """Python's own handler waits until the main thread comes back from a library; what it writes to here comes at once."""
+    global _signalled
+    for end in _signalled or ():
+        os.close(end)
+    _signalled = os.pipe()
+    for end in _signalled:
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(_signalled[1], warn_on_full_buffer=False)
+
+
+@contextmanager
+def nothing_to_save() -> Iterator[None]:
+    """A block in which a request to stop ends the process at once, whatever the main thread is at; after it, by Stopped."""
+    check()
+    if _end is None or _signalled is None:
+        yield
+        check()
+        return
+    left = threading.Event()
+    watcher = threading.Thread(target=copy_context().run, args=(_watch, _signalled[0], left), name="stop", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        left.set()
+        watcher.join()  # for ever, if it is ending the process
+    check()
+
+
+def _watch(signalled: int, left: threading.Event) -> None:
+    global _signal_came
+    while not left.is_set():
+        if select.select([signalled], [], [], POLL_SECONDS)[0]:
+            with suppress(BlockingIOError):  # another block's watcher has it
+                _signal_came = _signal_came or any(number in SIGNALS for number in os.read(signalled, 1024))
+        if (_signal_came or requested()) and not left.is_set():
+            end()
+            return
+
+
+def end() -> None:
+    """Ends the process at once, where `listen` was given a way to."""
+    with _end_lock:
+        if _end is not None:
+            _end(REASON)
 
 
 def listen_to(source: Callable[[], bool]) -> None:

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from service import miniature, stopping
-from service.artifacts.publishing import fetch
-from service.exits import BadConfiguration, BadData, MissingInput
-from service.settings.models import MINIATURE, ModelSettings
+from service.artifacts.fetching import fetch
+from service.diffusion.hub import ask_hub, hub_error, in_cache
+from service.exits import BadData, MissingInput
+from service.settings.models import MINIATURE, OF_BASE, ModelSettings
 from service.storage.opening import open_store
+
+log = structlog.get_logger(__name__)
 
 MINIATURE_FOLDERS = {
     "model_base": miniature.STABLE_DIFFUSION,
@@ -35,13 +40,13 @@ class ModelFiles:
 def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
     """Resolves the model that the setting `field` (such as "model_base") names; an s3:// mirror is fetched and verified.
 
-    Raises BadConfiguration for a name that can be none of the four kinds, MissingInput for a folder that does not exist.
+    Raises MissingInput for a folder that does not exist; what can be no model's name is refused where it is set.
     """
     name = str(getattr(settings, field))
     variable = field.upper()
     if name == MINIATURE:
         return ModelFiles(variable, str(MINIATURE_FOLDERS[field]), {"local_files_only": True})
-    if field == "model_vae" and name == "base":
+    if field == "model_vae" and name == OF_BASE:
         base = locate_model(settings, "model_base")
         return ModelFiles(variable, base.name, {**base.options, "subfolder": "vae"})
     if name.startswith("s3://"):
@@ -51,23 +56,33 @@ def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
         return ModelFiles(variable, name, {"local_files_only": True})
     if name.startswith((".", "/", "~")):
         raise MissingInput(f"{variable}={name} is a folder that does not exist")
-    if name.count("/") != 1:
-        raise BadConfiguration(
-            f"{variable}={name} is no model: use a hub id (owner/name), a local folder, an s3:// mirror, or `miniature`"
-        )
     return ModelFiles(variable, name, {"revision": getattr(settings, f"{field}_revision")})
 
 
 @contextmanager
 def loading(files: ModelFiles) -> Iterator[None]:
-    """Turns the many ways in which `from_pretrained` fails into one line that names the setting."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "revision" in files.options:
-            raise MissingInput(
-                f"{files.variable}={files.name} cannot be loaded from the hub at revision {files.options['revision']}: "
-                f"{reason} (use a folder, an s3:// mirror, or `miniature` where there is no network)"
-            ) from error
-        raise BadData(f"{files.variable}: {files.name} does not hold a model that loads: {reason}") from error
+    """Turns the many ways in which `from_pretrained` fails into one line that names the setting.
+
+    A hub is asked first whether it has the model: the libraries would say nothing for minutes. Raises StorageUnreachable for
+    one that does not answer, MissingInput and AccessDenied for what it answers, BadData for files that hold no model.
+    """
+    revision = files.options.get("revision")
+    where = f"{files.variable}={files.name} at revision {revision}"
+    with stopping.nothing_to_save():
+        if revision and not in_cache(files.name, revision):
+            log.info("asking the model hub", model=files.name)
+            ask_hub(files.name, revision, where)
+        try:
+            yield
+        except Exception as error:
+            if revision and (meaning := hub_error(error, where)):
+                raise meaning from error
+            if not isinstance(error, OSError | ValueError):
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if revision:
+                raise MissingInput(
+                    f"{where} cannot be loaded from the hub: {reason} (use a folder, an s3:// mirror, or `miniature` where "
+                    "there is no network)"
+                ) from error
+            raise BadData(f"{files.variable}: {files.name} does not hold a model that loads: {reason}") from error

@@ -84,7 +84,8 @@ def _prepare_shard(
         return _image_of(record, preparation)
 
     if settings.min_relevance:
-        from service.dataset.images.relevance import with_relevance  # torch takes seconds to import
+        with stopping.nothing_to_save():
+            from service.dataset.images.relevance import with_relevance  # torch takes seconds to import
 
         records = with_relevance(records, image_of, settings)
     if settings.shards > 1:

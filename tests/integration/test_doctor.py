@@ -2,12 +2,11 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from service.checks.storage import storage_checks
 from service.exits import ExitCode
 from service.storage.opening import open_store
 from tests.conftest import use
-from tests.servers import S3Server, environment_for, free_port, refusing_server
+from tests.servers import S3Server, answering, environment_for, free_port, refusing_server
 
 STORAGE = ("write", "read", "list", "conditional write", "multipart", "delete")
 Doctor = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
@@ -227,7 +226,7 @@ def test_online_the_hub_is_asked_for_the_revision(
     gone = doctor(MODEL_CLIP="someone/clip", MODEL_CLIP_REVISION="a" * 40)
     assert there[0] == ExitCode.DONE
     assert (other[0], "MODEL_CLIP_REVISION" in other[1]["model clip"]["advice"]) == (ExitCode.MISSING_INPUT, True)
-    assert (gone[0], "does not answer" in gone[1]["model clip"]["fact"]) == (ExitCode.MISSING_INPUT, True)
+    assert (gone[0], "does not answer" in gone[1]["model clip"]["fact"]) == (ExitCode.STORAGE_UNREACHABLE, True)
 
 
 def test_on_a_terminal_the_findings_are_a_table(
@@ -244,29 +243,6 @@ def test_on_a_terminal_the_findings_are_a_table(
     assert "settings train" in shown
     assert "TRAIN_RANK='0'" in shown
     assert "{" not in shown
-
-
-@contextmanager
-def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self)
-
-        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager
@@ -300,3 +276,29 @@ def hub_with(name: str, revision: str) -> Iterator[str]:
 
     with answering(answer) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+def test_settings_that_are_refused_hide_no_other_check_and_nothing_else_is_looked_at_in_their_place(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, findings = doctor(ARTIFACTS_URI="gs://bucket/x", AWS_SECRET_ACCESS_KEY="a secret", MODEL_CLIP="nonsense")
+    assert code == ExitCode.BAD_CONFIGURATION
+    assert statuses(findings, "settings train", "settings evaluate", "credentials") == {"failure"}
+    assert "ARTIFACTS_URI" in findings["settings train"]["fact"]
+    assert "U+0020" in findings["credentials"]["fact"]
+    assert not any(name.startswith("storage") or name == "model clip" for name in findings)
+    assert statuses(findings, "disk", "model base", "variables") == {"ok"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "work"]
+
+
+def test_a_pair_of_models_that_does_not_fit_is_named_and_hides_no_other_check(doctor: Doctor) -> None:
+    code, findings = doctor(MODEL_VAE="stabilityai/sd-vae-ft-mse")
+    assert code == ExitCode.BAD_CONFIGURATION
+    assert "MODEL_VAE=stabilityai/sd-vae-ft-mse" in findings["settings train"]["fact"]
+    assert statuses(findings, "settings data-prep", "model base", "storage write") == {"ok"}
+
+
+def test_service_links_of_kubernetes_are_no_misspelt_settings(doctor: Doctor) -> None:
+    code, findings = doctor(TRAIN_SERVICE_HOST="10.0.0.1", TRAIN_PORT="tcp://10.0.0.1:80")
+    assert (code, findings["variables"]["status"]) == (ExitCode.DONE, "ok")

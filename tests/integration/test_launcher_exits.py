@@ -1,5 +1,6 @@
 """However a worker ends, `sdlora train` ends with the code that says so: real workers, started by the launcher."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +9,8 @@ import pytest
 from service import exits, stopping
 from service.exits import ExitCode, ServiceError, judge
 from service.settings.train import TrainSettings
-from service.training.processes.launcher import Workers, run_workers
+from service.training.processes import launcher
+from service.training.processes.launcher import SharedFlags, Workers, run_workers
 from tests.unit.workers import worker_main
 
 EXCEPTIONS = [
@@ -57,7 +59,31 @@ def test_a_worker_with_a_reason_is_reported_and_the_other_one_ended() -> None:
     assert launch("Diverged", 2)[0] == ExitCode.DIVERGED
 
 
-def test_a_stop_is_passed_on_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "_other_source", lambda: True)
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[SharedFlags]:
+    """The flags of the launch that follows."""
+    found: list[SharedFlags] = []
+
+    def noting(flags: SharedFlags) -> None:
+        made(flags)
+        found.append(flags)
+
+    made = SharedFlags.__init__
+    monkeypatch.setattr(SharedFlags, "__init__", noting)
     monkeypatch.setattr(stopping, "_requested_at", None)
-    assert launch("stop", 1)[0] == ExitCode.STOPPED
+    return found
+
+
+def test_a_stop_is_passed_on_and_waited_for(started: list[SharedFlags], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_other_source", lambda: any(flags.any_started() for flags in started))
+    assert launch("stop", 1) == (ExitCode.STOPPED, launcher.SAVED)
+
+
+def test_workers_that_are_still_loading_their_libraries_are_not_waited_for(
+    started: list[SharedFlags], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "_other_source", lambda: True)
+    begin = time.monotonic()
+    assert launch("stop", 2)[0] == ExitCode.STOPPED
+    assert time.monotonic() - begin < 8
+    assert not started[0].any_started()

@@ -1,9 +1,12 @@
 """SIGTERM ends every job cleanly with exit code 75, and the next start goes on from there to the very same result."""
 
+import json
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,7 @@ from service.exits import ExitCode
 from service.settings.demo import DEMO_VARIABLES
 from service.storage.opening import open_store
 from tests.integration.bing import Web
-from tests.integration.chain import SMALL, End, finish, finish_killed, start, warm_up
+from tests.integration.chain import SECONDS, SMALL, End, events_of, finish, finish_killed, start, warm_up
 from tests.integration.test_data_prep_resume import only_dataset, variables, wide_web
 
 STOPS = 4
@@ -171,3 +174,34 @@ def test_a_second_ctrl_c_ends_the_job_at_once_and_in_one_line(web: Web, tmp_path
     assert end.code == ExitCode.STOPPED
     assert "interrupted at once" in end.last("stopped")["reason"]
     assert "Traceback" not in running.said()
+
+
+def listens(pid: int) -> bool:
+    """Whether a process has a handler of its own for SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize(
+    ("job", "seconds"),
+    [("data-prep", 0.0), ("train", 0.3), ("train", 1.0), ("train", 3.0), ("infer", 2.0), ("demo", 1.5)],
+)
+def test_at_any_moment_of_its_start_a_job_stops_within_seconds(job: str, seconds: float, tmp_path: Path) -> None:
+    places = {"ARTIFACTS_URI": str(tmp_path / "artifacts"), "WORK_DIR": str(tmp_path), "LOG_FORMAT": "json"}
+    environment = os.environ | TRAINED | places | {"OUTCOME_FILE": str(tmp_path / "outcome")}
+    command = [sys.executable, "-m", "service", job]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not listens(process.pid):
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(seconds)
+        begin = time.monotonic()
+        process.terminate()
+        said = process.communicate(timeout=SECONDS)[1]
+    if process.returncode == ExitCode.MISSING_INPUT:
+        assert seconds > 0, said  # a fast machine has found out already that there is no data set
+        return
+    assert time.monotonic() - begin < 10
+    assert ended_as_told(End(process.returncode, events_of(said)))
+    assert json.loads((tmp_path / "outcome").read_text())["exit_name"] == "STOPPED"

@@ -1,4 +1,8 @@
-"""Rows of a cache: tensors by key, in one Arrow file. They never change, and every run may use them."""
+"""Rows of a cache: tensors by key, in one Arrow file. They never change, and every run may use them.
+
+The file is an Arrow stream with a row for each key: `key`, and for each tensor `NAME`, its values, and `NAME.shape`. In
+schema 1 the tensors of a row had one shape, in the column `shape` behind `key`.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +24,7 @@ class Rows(Statement):
     """Some published rows."""
 
     KIND = "cache"
+    SCHEMA = 2
 
     @property
     def keys(self) -> frozenset[str]:

@@ -69,7 +69,8 @@ def described(
     records: Mapping[str, Record], image_of: ImageOf, settings: DataPrepSettings, store: ObjectStore
 ) -> dict[str, str]:
     """What the captioner says about each image, word for word, by sha256; cached words are not said again."""
-    from service.dataset.captions.captioners import open_captioner  # torch takes seconds to import
+    with stopping.nothing_to_save():
+        from service.dataset.captions.captioners import open_captioner  # torch takes seconds to import
 
     captioner = open_captioner(settings)
     cache = CaptionCache(store, captioner.key)

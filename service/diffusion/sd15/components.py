@@ -59,7 +59,8 @@ class Components:
     def trainable(self, settings: TrainSettings, dtype: torch.dtype) -> UNetDenoiser:
         """The U-Net in `dtype` with its LoRA; with TRAIN_TEXT_ENCODER the text encoder, float32, with one too."""
         text_encoder = self.text_encoder if settings.text_encoder else None
-        self.unet.to(dtype=dtype)
+        if dtype != self.unet.dtype:
+            self.unet.to(dtype=dtype)
         add_lora(self.unet, settings, text_encoder)
         return UNetDenoiser(self.unet, text_encoder)
 

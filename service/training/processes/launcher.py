@@ -1,5 +1,6 @@
 """One process a GPU, and several machines: `sdlora train` starts its own workers through torch's elastic agent."""
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -30,8 +31,9 @@ LOST_PEER_DELAY = 5.0
 """Seconds that a worker with such a code waits before it ends."""
 CHECK_EVERY = 0.1
 """Seconds between two checks of the launcher for a stop."""
-STARTING_SHARE = 0.75
-"""Of the grace time: so long a launcher that is asked to stop waits for workers that have not begun."""
+SAVED = "told to stop; the workers have saved their work, start the job again to go on"
+STARTING_PATIENCE = 1.0
+"""Seconds that a launcher which is asked to stop waits for workers that have not begun: they have nothing to save."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,12 @@ def run_workers(worker_main: WorkerMain, settings: TrainSettings, workers: Worke
     log.info("workers started", processes=workers.processes, nodes=workers.nodes, node_rank=workers.node_rank)
     flags = SharedFlags()
     try:
-        with _forwarding_stop(flags, settings.grace_seconds):
+        with _forwarding_stop(flags):
             elastic_launch(_launch_config(settings, workers), worker_main)(settings, flags)
     except ChildFailedError as error:
         rank, failure = root_cause(error.failures)
-        if failure.exitcode == ExitCode.STOPPED:
-            raise Stopped("told to stop; the workers have saved their work, start the job again to go on") from error
+        if failure.exitcode == ExitCode.STOPPED or (flags.stop_requested() and not flags.any_started()):
+            raise Stopped(SAVED) from error
         if failure.exitcode < 0:
             raise PeerLost(
                 f"worker {rank} was killed by signal {-failure.exitcode}; start the job again, it goes on from its last "
@@ -141,7 +143,7 @@ def _launch_config(settings: TrainSettings, workers: Workers) -> LaunchConfig:
 
 
 @contextmanager
-def _forwarding_stop(flags: SharedFlags, grace: int) -> Iterator[None]:
+def _forwarding_stop(flags: SharedFlags) -> Iterator[None]:
     """Asks the workers to stop as soon as this process is asked to.
 
     While the block starts them the signals are held back in its thread, and so in theirs, until they can listen: one
@@ -153,10 +155,8 @@ def _forwarding_stop(flags: SharedFlags, grace: int) -> Iterator[None]:
         while not ended.wait(CHECK_EVERY):
             if stopping.requested():
                 flags.request_stop()
-                # Nobody may ever have come to the meeting place: there is no end to wait for, and nothing to save.
-                if not ended.wait(STARTING_SHARE * grace) and not flags.any_started():
-                    log.warning("stopped before any worker had begun", exit_code=int(ExitCode.STOPPED))
-                    os._exit(ExitCode.STOPPED)
+                if not ended.wait(STARTING_PATIENCE) and not flags.any_started():
+                    _end_unstarted()
                 return
 
     watcher = threading.Thread(target=copy_context().run, args=(watch,), name="stop", daemon=True)
@@ -168,6 +168,16 @@ def _forwarding_stop(flags: SharedFlags, grace: int) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
         ended.set()
         watcher.join()
+
+
+def _end_unstarted() -> None:
+    """Ends workers that are still loading their libraries."""
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.kill()
+    if not workers:
+        # The other machines may never come to the meeting place: there is no end to wait for.
+        stopping.end()
 
 
 def root_cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, Any]:
@@ -190,6 +200,13 @@ def free_port() -> int:
 
 def gpu_count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def exit_stopped(reason: str) -> None:
+    """Ends a worker at once that was asked to stop while it had nothing to save."""
+    log.info("stopped", reason=reason, exit_code=int(ExitCode.STOPPED))
+    sys.stderr.flush()
+    os._exit(ExitCode.STOPPED)
 
 
 def exit_with(code: ExitCode) -> None:

@@ -1,0 +1,56 @@
+"""As many threads as a container has processors, and not as the machine below it has."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.__main__ import run
+from service.cpus import cpu_limit
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "expected"),
+    [
+        ({"cpu.max": "200000 100000\n"}, "0::/\n", 2),
+        ({"cpu.max": "250000 100000\n"}, "0::/\n", 3),
+        ({"cpu.max": "10000 100000\n"}, "0::/\n", 1),
+        ({"cpu.max": "max 100000\n"}, "0::/\n", None),
+        # a slice inside of a smaller one
+        ({"a/cpu.max": "200000 100000\n", "a/b/cpu.max": "400000 100000\n"}, "0::/a/b\n", 2),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/\n", 2),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/\n", None),
+        # version 1 as a container sees it: its path is one of the machine's
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/kubepods/x\n", 3),
+        ({"cpu.max": "nonsense\n"}, "", None),
+        ({}, "0::/\n", None),
+    ],
+)
+def test_the_limit_is_that_of_the_control_groups(
+    files: dict[str, str], own: str, expected: int | None, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        write(tmp_path / "cgroup" / name, text)
+    write(tmp_path / "own", own)
+    assert cpu_limit(tmp_path / "cgroup", tmp_path / "own") == expected
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
+    assert cpu_limit(tmp_path / "none", tmp_path / "neither") is None
+
+
+@pytest.mark.parametrize(("limit", "set_before", "expected"), [(2, None, "2"), (2, "5", "5"), (None, None, None)])
+def test_a_job_has_as_many_threads_as_processors_unless_told_otherwise(
+    limit: int | None, set_before: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", set_before or "")
+    if set_before is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("service.__main__.cpu_limit", lambda: limit)
+    run(["config", "--check"])
+    assert os.environ.get("OMP_NUM_THREADS") == expected
