@@ -60,4 +60,5 @@ class UNetDenoiser(Denoiser):
     def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
         """Both files of `save_lora`."""
         save_lora(folder, self, facts)
-        return LoraFiles(PIPELINE, WEIGHTS_NAME, KOHYA_NAME)
+        inside = "the U-Net" if self.text_encoder is None else "U-Net and text encoder"
+        return LoraFiles(PIPELINE, WEIGHTS_NAME, KOHYA_NAME, inside, tag="stable-diffusion")

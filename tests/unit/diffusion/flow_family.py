@@ -91,7 +91,7 @@ class FlowDenoiser(Denoiser):
 
     def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
         save_file(lora_state(self), folder / WEIGHTS, metadata=dict(facts))
-        return LoraFiles("FlowPipeline", WEIGHTS, WEIGHTS)
+        return LoraFiles("FlowPipeline", WEIGHTS, WEIGHTS, "the transformer", "flow")
 
 
 @torch.no_grad()

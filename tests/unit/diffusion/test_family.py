@@ -158,9 +158,12 @@ def test_train_and_infer_publish_a_lora_and_pictures_of_it(monkeypatch: pytest.M
     with safe_open(lora / WEIGHTS, "pt") as file:
         assert "transformer.to_q.lora_A.weight" in file.keys()  # noqa: SIM118
         assert file.metadata()["ss_steps"] == str(STEPS)
+        assert file.metadata()["modelspec.prediction_type"] == "flow"
     card = (lora / "README.md").read_text()
     assert "from diffusers import FlowPipeline" in card
     assert f'weight_name="{WEIGHTS}"' in card
+    assert "in 6 modules of the transformer,\n" in card
+    assert "\n- flow\n" in card
     assert (lora / "samples.png").exists()
 
     drawn = InferSettings(
