@@ -43,37 +43,41 @@ def run(arguments: list[str]) -> int:
     if (limit := cpu_limit()) is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(limit))
     configure_logs(job=job)
-    end = ended(lambda: start(job, flags))
+    end = ended(lambda: _start(job, flags))
     report_outcome(job, end)
     if end.at_once:
-        leave(end.code)
+        _leave(end.code)
     return end.code
 
 
-def start(name: str, flags: list[str]) -> object:
+def _start(name: str, flags: list[str]) -> object:
     """What the job returns: the path of what it made, where it made something."""
     from service.logs import configure_logs
     from service.settings.common import export
-    from service.settings.variables import check_variables
+    from service.settings.delivery import check_credentials, clean_foreign
+    from service.settings.variables import check_variables, settle_outcome_file
 
     job = JOBS.get(name)
     if job is None:
         raise BadConfiguration(f"{name!r} is no job; there are {', '.join(JOBS)}")
+    settle_outcome_file(os.environ)
+    clean_foreign(os.environ)
     if job.reads_flags:
-        return function_of(job)(flags)
+        return _function_of(job)(flags)
+    check_credentials(os.environ)
     check_variables(os.environ)
     settings = read_settings(job.settings_class, flags)
     export(settings)
     configure_logs(settings.log_format, job=name, run_id=settings.run_id)
-    return function_of(job)(settings)
+    return _function_of(job)(settings)
 
 
-def function_of(job: Job) -> Any:
+def _function_of(job: Job) -> Any:
     with stopping.nothing_to_save():  # its libraries take seconds to import
         return job.function
 
 
-def leave(code: ExitCode) -> None:
+def _leave(code: ExitCode) -> None:
     """Ends the process here and now, without waiting for threads that wait for a server, and deaf to further signals."""
     for number in stopping.SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """Exit codes of every job, and the exceptions that carry them.
 
-The numbers follow sysexits.h where it has a meaning that fits. A Kubernetes Job's podFailurePolicy tells from them whether
+The numbers follow sysexits.h where it has a meaning that fits. A Kubernetes Job's podFailurePolicy sees by them whether
 another attempt can help.
 """
 
@@ -66,7 +66,7 @@ MEANINGS: dict[ExitCode, Meaning] = {
     ),
     ExitCode.BAD_CONFIGURATION: Meaning(
         "bad configuration",
-        "correct the variable that the error names; `sdlora config --check` tells whether all is well",
+        "correct the variable that the error names; `sdlora config --check` says whether all is well",
     ),
     ExitCode.PEER_LOST: Meaning(
         "another process of the training was lost", "start the job again; it goes on from its last checkpoint"
@@ -139,7 +139,7 @@ class PeerLost(ServiceError):
 
 
 class Stopped(ServiceError):
-    """The job was told to stop and did so with its work saved; the next start goes on from there."""
+    """The job was asked to stop and did so with its work saved; the next start goes on from there."""
 
     exit_code = ExitCode.STOPPED
 
@@ -186,12 +186,12 @@ def judge(error: Exception) -> tuple[ExitCode, str]:
     if type(error).__name__ == "OutOfMemoryError":
         return (
             ExitCode.OUT_OF_DEVICE_MEMORY,
-            f"the device has not enough memory, try a smaller batch or resolution: {one_line(error)}",
+            f"the device has not enough memory, try a smaller batch or resolution: {_one_line(error)}",
         )
-    return ExitCode.BUG, f"{type(error).__name__}: {one_line(error)}"
+    return ExitCode.BUG, f"{type(error).__name__}: {_one_line(error)}"
 
 
-def one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 

@@ -57,12 +57,12 @@ def configure_logs(log_format: LogFormat = "auto", *, quiet: bool = False, **con
         cache_logger_on_first_use=False,
     )
     # What a library warns of is an event too, and as free of secrets; Python would write it out as it is.
-    logging.lastResort = Events(logging.WARNING)
+    logging.lastResort = _Events(logging.WARNING)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**context)
 
 
-class Events(logging.Handler):
+class _Events(logging.Handler):
     """Records of Python's own logging, as events."""
 
     def emit(self, record: logging.LogRecord) -> None:

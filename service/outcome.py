@@ -102,7 +102,7 @@ def write_outcome(file: Path | None, job: str, run_id: str, end: End, environmen
 
 def as_json(facts: dict[str, Any]) -> bytes:
     """One line of JSON of at most 4096 bytes; a long error, or whatever else is long, loses its end."""
-    content = encoded(facts)
+    content = _encoded(facts)
     for name in ("error", "artifact", "job", "run_id"):
         excess = len(content) - MOST_BYTES
         if excess > 0 and name in facts:
@@ -110,10 +110,10 @@ def as_json(facts: dict[str, Any]) -> bytes:
             # A letter is a byte at least, so this is enough; and the ellipsis has to fit in too.
             kept = text[: max(0, len(text) - excess - len(ELLIPSIS.encode()))]
             facts = {**facts, name: kept + ELLIPSIS}
-            content = encoded(facts)
+            content = _encoded(facts)
     return content
 
 
-def encoded(facts: dict[str, Any]) -> bytes:
+def _encoded(facts: dict[str, Any]) -> bytes:
     # Half a pair of UTF-16, as names of files may hold, has no bytes; as an escape it stays JSON.
     return json.dumps(facts, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"

@@ -1,4 +1,4 @@
-"""Brings the README's table of exit codes and the page of settings up to date: `python -m tests.readme`."""
+"""Brings the README's table of exit codes and the pages of settings and of formats up to date: `python -m tests.readme`."""
 
 import re
 from pathlib import Path
@@ -7,11 +7,13 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic_settings import BaseSettings
 
 from service.exits import MEANINGS
+from service.settings.base import flag_name, variable_name
 from service.settings.catalogue import all_settings
-from service.settings.common import CommonSettings, flag_name, variable_name
+from service.settings.common import CommonSettings
 from service.settings.declaring import role_of
 from service.settings.models import FamilySettings
 from service.settings.s3 import S3Settings
+from tests import formats
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -21,6 +23,10 @@ INTRODUCTION = """# Settings
 Every variable is also a flag, and `sdlora JOB --help` explains it; `sdlora config` shows them all with their values. A misspelt
 variable with one of our prefixes is an error. What *decides* is part of the result's identity: of two values come two results,
 and a training that is half done does not go on with another. Everything else may be turned between two attempts.
+
+Quotes, blanks, line ends and byte order marks around a value, as env files and ConfigMaps add them, are not part of it.
+An empty value stands for the default; only `DATA_PREP_STYLE` can be empty on purpose. What Kubernetes sets for a service of the
+namespace (`TRAIN_SERVICE_HOST`, `TRAIN_PORT=tcp://…`) is ignored.
 
 `make readme` writes this page from the classes in this folder, where each setting is declared once."""
 SECTIONS: dict[str, type[BaseSettings]] = {
@@ -86,3 +92,4 @@ def with_exit_codes(text: str) -> str:
 if __name__ == "__main__":
     README.write_text(with_exit_codes(README.read_text(encoding="utf-8")), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
+    formats.PAGE.write_text(formats.page(), encoding="utf-8")

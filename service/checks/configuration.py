@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
-from service.checks.result import CheckResult, failure, ok
+from service.checks.result import CheckResult, failure, ok, result_of
 from service.exits import BadConfiguration
 from service.settings.catalogue import all_settings
+from service.settings.delivery import check_credentials
 from service.settings.variables import check_variables, explain_validation
 
 
 def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Iterable[CheckResult]:
-    """A result for the names of the variables, and one a job for their values."""
+    """A result for the names of the variables, one for credentials, and one a job for the values."""
     try:
         check_variables(environment)
         yield ok("variables", "none is misspelt")
@@ -20,6 +21,7 @@ def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Itera
             "variables",
             BadConfiguration(f"{error}; correct the name: as it is, the variable does nothing"),
         )
+    yield result_of("credentials", lambda: _check_credentials(environment))
     for job in jobs:
         settings = all_settings()[job]
         try:
@@ -30,3 +32,8 @@ def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Itera
             yield failure(
                 f"settings {job}", BadConfiguration(f"{problems}; `sdlora {job} --help` explains the variable")
             )
+
+
+def _check_credentials(environment: Mapping[str, str]) -> CheckResult:
+    check_credentials(environment)
+    return ok("credentials", "what is set has none but the usual characters")

@@ -37,7 +37,7 @@ def check_gpu(required: bool) -> CheckResult:
         return warning("GPU", "there is none; the jobs work on the CPU", advice)
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     for index in range(len(names)):
-        multiply(torch.device("cuda", index))
+        _multiply(torch.device("cuda", index))
     free = min(torch.cuda.mem_get_info(index)[0] for index in range(len(names))) / GIB
     found = f"{len(names)} × {names[0]}, {free:.1f} GiB free, CUDA {torch.version.cuda}"
     if not torch.cuda.is_bf16_supported():
@@ -45,7 +45,7 @@ def check_gpu(required: bool) -> CheckResult:
     return ok("GPU", f"{found}, bf16")
 
 
-def multiply(device: "torch.device") -> None:
+def _multiply(device: "torch.device") -> None:
     """A product that is known: a driver may be listed and still fail at the first kernel."""
     import torch
 

@@ -6,7 +6,7 @@ from service.artifacts.publishing import read_manifest
 from service.checks.result import CheckResult, ok, warning
 from service.diffusion.models import ModelFiles, locate_model
 from service.exits import AccessDenied, BadData, MissingInput
-from service.settings.models import ModelSettings
+from service.settings.models import MINIATURE, OF_BASE, ModelSettings
 from service.storage.opening import open_store
 
 HUB_SECONDS = 10
@@ -24,22 +24,22 @@ def check_model(settings: ModelSettings, field: str) -> CheckResult:
     """Where the model that the setting `field` names will come from. Raises what the job would end with, or sooner."""
     name, variable = str(getattr(settings, field)), field.upper()
     check = f"model {field.removeprefix('model_')}"
-    if field == "model_vae" and name == "base":
+    if field == "model_vae" and name == OF_BASE:
         return ok(check, "the base model's own")
     if name.startswith("s3://"):
-        return check_mirror(check, variable, name, CARDS[field])
+        return _check_mirror(check, variable, name, CARDS[field])
     files = locate_model(settings, field)
     if "revision" in files.options:
-        return check_hub(check, files, CARDS[field])
-    require_model({str(path.relative_to(files.name)) for path in Path(files.name).rglob("*")}, files, CARDS[field])
-    return ok(check, "the miniature" if name == "miniature" else f"the folder {files.name}")
+        return _check_hub(check, files, CARDS[field])
+    _require_model({str(path.relative_to(files.name)) for path in Path(files.name).rglob("*")}, files, CARDS[field])
+    return ok(check, "the miniature" if name == MINIATURE else f"the folder {files.name}")
 
 
-def check_mirror(check: str, variable: str, uri: str, card: str) -> CheckResult:
+def _check_mirror(check: str, variable: str, uri: str, card: str) -> CheckResult:
     """The manifest and the sizes of the files; their contents are verified when they are fetched."""
     store = open_store(uri)
     manifest = read_manifest(store, "")
-    require_model({file.path for file in manifest.files}, ModelFiles(variable, uri, {}), card)
+    _require_model({file.path for file in manifest.files}, ModelFiles(variable, uri, {}), card)
     sizes = {entry.key: entry.size for entry in store.list("")}
     wrong = [file.path for file in manifest.files if sizes.get(file.path) != file.size]
     if wrong:
@@ -50,14 +50,14 @@ def check_mirror(check: str, variable: str, uri: str, card: str) -> CheckResult:
     return ok(check, f"the mirror {uri}, {sum(sizes.values()) / 1e9:.2g} GB")
 
 
-def require_model(names: set[str], files: ModelFiles, card: str) -> None:
+def _require_model(names: set[str], files: ModelFiles, card: str) -> None:
     if card not in names or not any(name.endswith(WEIGHTS) for name in names):
         raise BadData(
             f"{files.variable}={files.name} holds no {card} or no weights; name the folder that the model was saved to"
         )
 
 
-def check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
+def _check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
     """Online the hub is asked for the revision, offline the cache must have it."""
     import httpx2  # the hub's library takes a moment to import, and most set-ups never ask it
     from huggingface_hub import HfApi, constants
@@ -66,7 +66,7 @@ def check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
     revision = str(files.options["revision"])
     where = f"{files.variable}={files.name} at revision {revision}"
     if constants.HF_HUB_OFFLINE:
-        if cached(files.name, revision, card):
+        if _cached(files.name, revision, card):
             return ok(check, f"{files.name} in the hub's cache {constants.HF_HUB_CACHE}")
         raise MissingInput(
             f"{where} is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set; use a folder, an s3:// "
@@ -83,7 +83,7 @@ def check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
         ) from error
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if cached(files.name, revision, card):
+        if _cached(files.name, revision, card):
             advice = "set HF_HUB_OFFLINE=1 to ask the cache alone"
             return warning(check, f"{files.name} is in the cache, and the hub does not answer: {reason}", advice)
         raise MissingInput(
@@ -93,7 +93,7 @@ def check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
     return ok(check, f"{files.name} on the hub at revision {revision[:12]}")
 
 
-def cached(name: str, revision: str, card: str) -> bool:
+def _cached(name: str, revision: str, card: str) -> bool:
     """Whether the hub's cache has the card and some weights of the model."""
     from huggingface_hub import try_to_load_from_cache
 

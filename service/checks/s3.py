@@ -56,10 +56,10 @@ class S3Probe:
             # Also said by a server for whom the bucket itself is closed and our prefix is not: what follows will show.
             if not isinstance(error.__cause__, ClientError):
                 raise
-            headers = answered(error.__cause__)
-        skew = skew_of(headers.get("date", ""), datetime.now(UTC))
+            headers = _answered(error.__cause__)
+        skew = _skew_of(headers.get("date", ""), datetime.now(UTC))
         if skew is None:
-            return warning("storage", f"{self._store.uri} answers, but tells no time", "compare the clocks yourself")
+            return warning("storage", f"{self._store.uri} answers, but gives no time", "compare the clocks yourself")
         if abs(skew) >= SKEW_REFUSED:
             raise AccessDenied(
                 f"the clock here is {skew:+.0f} s off that of {self._store.uri}, which refuses requests that are older "
@@ -145,13 +145,13 @@ class S3Probe:
             raise explained(error, self._bucket) from error
 
 
-def answered(error: ClientError) -> dict[str, str]:
+def _answered(error: ClientError) -> dict[str, str]:
     """The headers of the answer that refused us."""
     headers: dict[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return headers
 
 
-def skew_of(date: str, now: datetime) -> float | None:
+def _skew_of(date: str, now: datetime) -> float | None:
     """Seconds by which the clock here is ahead of the Date header; None for a header that is none."""
     try:
         return (now - parsedate_to_datetime(date)).total_seconds()

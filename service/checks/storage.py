@@ -22,12 +22,12 @@ def storage_checks(uri: str) -> Iterator[CheckResult]:
     """A result for each thing that the jobs do in a store. The objects are deleted whatever happens on the way."""
     try:
         store = open_store(uri)
-        s3 = s3_probe(store)
+        s3 = _s3_probe(store)
     except ServiceError as error:
         yield failure("storage", error)
         return
     prefix = f"doctor-{uuid.uuid4().hex[:12]}"
-    checks = StoreChecks(store, prefix)
+    checks = _StoreChecks(store, prefix)
     try:
         if s3 is not None:
             answers = result_of("storage", s3.answers)
@@ -46,10 +46,10 @@ def storage_checks(uri: str) -> Iterator[CheckResult]:
             yield result_of("storage multipart", lambda: s3.multipart(f"{prefix}-multipart"))
         yield result_of("storage delete", checks.delete)
     finally:
-        clean_up(store, prefix)
+        _clean_up(store, prefix)
 
 
-def s3_probe(store: ObjectStore) -> "S3Probe | None":
+def _s3_probe(store: ObjectStore) -> "S3Probe | None":
     """What only a bucket is asked; None for a folder."""
     if isinstance(store, LocalStore):
         return None
@@ -58,7 +58,7 @@ def s3_probe(store: ObjectStore) -> "S3Probe | None":
     return S3Probe.of(store)
 
 
-def clean_up(store: ObjectStore, prefix: str) -> None:
+def _clean_up(store: ObjectStore, prefix: str) -> None:
     """Deletes what is left. Of a store that does not let us, the results say so already."""
     with suppress(ServiceError):
         for entry in list(store.list(prefix)):
@@ -66,7 +66,7 @@ def clean_up(store: ObjectStore, prefix: str) -> None:
                 store.delete(entry.key)
 
 
-class StoreChecks:
+class _StoreChecks:
     """What every kind of store must do."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:

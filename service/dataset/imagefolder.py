@@ -84,6 +84,7 @@ def _provenance(record: Record, file_name: str | None) -> Provenance:
     candidate, features = record.candidate, record.features
     known: dict[str, Any] = {} if features is None else asdict(features)
     if features is not None:
+        del known["lossless"]  # which only decides between images that look alike
         known |= {
             "phash": f"{features.phash:016x}",
             "dhash": f"{features.dhash:016x}",

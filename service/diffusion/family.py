@@ -173,6 +173,10 @@ class Pipeline(Protocol):
     def denoiser(self) -> Denoiser:
         """The one that draws, with the LoRA that is on."""
 
+    @property
+    def sampler(self) -> str:
+        """The scheduler that draws, by the name that A1111 has for it."""
+
     def autocast(self) -> AbstractContextManager[object]:
         """In which the denoiser is to be called: it may be in half precision."""
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from service import miniature, stopping
-from service.artifacts.publishing import fetch
-from service.exits import BadConfiguration, BadData, MissingInput
-from service.settings.models import MINIATURE, ModelSettings
+from service.artifacts.fetching import fetch
+from service.exits import BadData, MissingInput
+from service.settings.models import MINIATURE, OF_BASE, ModelSettings
 from service.storage.opening import open_store
 
 MINIATURE_FOLDERS = {
@@ -35,13 +35,13 @@ class ModelFiles:
 def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
     """Resolves the model that the setting `field` (such as "model_base") names; an s3:// mirror is fetched and verified.
 
-    Raises BadConfiguration for a name that can be none of the four kinds, MissingInput for a folder that does not exist.
+    Raises MissingInput for a folder that does not exist; what can be no model's name is refused where it is set.
     """
     name = str(getattr(settings, field))
     variable = field.upper()
     if name == MINIATURE:
         return ModelFiles(variable, str(MINIATURE_FOLDERS[field]), {"local_files_only": True})
-    if field == "model_vae" and name == "base":
+    if field == "model_vae" and name == OF_BASE:
         base = locate_model(settings, "model_base")
         return ModelFiles(variable, base.name, {**base.options, "subfolder": "vae"})
     if name.startswith("s3://"):
@@ -51,10 +51,6 @@ def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
         return ModelFiles(variable, name, {"local_files_only": True})
     if name.startswith((".", "/", "~")):
         raise MissingInput(f"{variable}={name} is a folder that does not exist")
-    if name.count("/") != 1:
-        raise BadConfiguration(
-            f"{variable}={name} is no model: use a hub id (owner/name), a local folder, an s3:// mirror, or `miniature`"
-        )
     return ModelFiles(variable, name, {"revision": getattr(settings, f"{field}_revision")})
 
 

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from service.exits import BadConfiguration
 from service.redaction import redacted_values, secrets_of
+from service.settings.base import variable_name
 from service.settings.catalogue import all_settings
-from service.settings.common import variable_name
+from service.settings.delivery import check_credentials
 from service.settings.variables import check_variables, explain_validation
 
 
@@ -27,6 +28,7 @@ def config(flags: list[str]) -> None:
         except ValidationError as error:
             raise BadConfiguration(explain_validation(settings, error)) from error
         effective |= {variable_name(settings, field): value for field, value in values.items()}
+    check_credentials(os.environ)
     check_variables(os.environ)
     if not flags:
         shown = redacted_values(dict(sorted(effective.items())), secrets_of(os.environ))

@@ -6,9 +6,9 @@ from pathlib import Path
 import structlog
 
 from service import stopping
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import PAGE_FILE, read_json
 from service.artifacts.kinds.images import GRID
-from service.artifacts.publishing import fetch
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import evaluate
 from service.jobs.infer import infer
@@ -43,12 +43,12 @@ def demo(settings: DemoSettings) -> str:
         "demo finished",
         decision=found.decision,
         reason=found.reason,
-        picture=place(store.uri, images, GRID),
-        page=place(store.uri, evaluation, PAGE_FILE),
+        picture=_place(store.uri, images, GRID),
+        page=_place(store.uri, evaluation, PAGE_FILE),
     )
     return evaluation
 
 
-def place(root: str, *parts: str) -> str:
+def _place(root: str, *parts: str) -> str:
     """Where a person finds a file: a path on this machine, or an s3:// URI."""
     return "/".join([root, *parts]) if "://" in root else str(Path(root, *parts).resolve())

@@ -1,7 +1,8 @@
 """`sdlora doctor`: what would fail, before a GPU hour is spent on it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from functools import partial
 
 import structlog
 from pydantic import ValidationError
@@ -34,15 +35,15 @@ def doctor(flags: list[str]) -> str:
 
     Raises ChecksFailed with the exit code of the first failure: the one with which a job would end.
     """
-    settings = _read_what_can_be_read(flags)
+    settings, refused = _read_what_can_be_read(flags)
     configure_logs(settings.log_format, job="doctor", run_id=settings.run_id)
     if on_terminal(settings.log_format):
         with Console(stderr=True).status("looking at everything once …"):
-            results = list(_all_checks(settings))
+            results = list(_all_checks(settings, refused))
         _print_table(results)
     else:
         results = []
-        for result in _all_checks(settings):
+        for result in _all_checks(settings, refused):
             _log_result(result)
             results.append(result)
     failed = [result for result in results if result.status == CheckStatus.FAILURE]
@@ -57,15 +58,18 @@ def doctor(flags: list[str]) -> str:
     return f"{len(results)} checks, {warnings} warnings"
 
 
-def _all_checks(settings: DoctorSettings) -> Iterator[CheckResult]:
-    """Every check in its turn, the cheap ones first."""
+def _all_checks(settings: DoctorSettings, refused: Set[str]) -> Iterator[CheckResult]:
+    """Every check in its turn, the cheap ones first; none of what a refused setting names."""
     yield from check_settings([*settings.jobs, "doctor"], os.environ)
-    yield result_of("disk", lambda: check_disk(settings.work_dir, settings.min_disk_gib))
+    if "work_dir" not in refused:
+        yield result_of("disk", lambda: check_disk(settings.work_dir, settings.min_disk_gib))
     yield result_of("shared memory", check_shared_memory)
-    yield from storage_checks(settings.artifacts_uri)
+    if "artifacts_uri" not in refused:
+        yield from storage_checks(settings.artifacts_uri)
     for field in dict.fromkeys(field for job in settings.jobs for field in _models_of(job)):
         stopping.check()
-        yield result_of(f"model {field.removeprefix('model_')}", lambda field=field: check_model(settings, field))  # type: ignore[misc]
+        if field not in refused:
+            yield result_of(f"model {field.removeprefix('model_')}", partial(check_model, settings, field))
     stopping.check()
     yield result_of("GPU", lambda: check_gpu(settings.require_gpu))
 
@@ -80,16 +84,19 @@ def _models_of(job: str) -> tuple[str, ...]:
         return settings.known_models()
 
 
-def _read_what_can_be_read(flags: list[str]) -> DoctorSettings:
-    """The settings of the environment, with the default in place of each that is refused: `check_settings` names them."""
+def _read_what_can_be_read(flags: list[str]) -> tuple[DoctorSettings, set[str]]:
+    """The settings of the environment, with the default in place of each that is refused, and those by their variables.
+
+    `check_settings` says what is wrong with them.
+    """
     try:
-        return CliApp.run(DoctorSettings, cli_args=flags)
+        return CliApp.run(DoctorSettings, cli_args=flags), set()
     except ValidationError as error:
         refused = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
         by_alias = {str(field.validation_alias): field for field in DoctorSettings.model_fields.values()}
         if flags or not refused or not refused <= by_alias.keys():
             raise BadConfiguration(explain_validation(DoctorSettings, error)) from error
-        return DoctorSettings.model_validate({alias: by_alias[alias].default for alias in refused})
+        return DoctorSettings.model_validate({alias: by_alias[alias].default for alias in refused}), refused
     except SystemExit as end:
         if end.code:
             raise BadConfiguration(f"the flags {' '.join(flags)} are not understood; see --help") from end

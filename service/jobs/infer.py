@@ -1,9 +1,9 @@
 """`sdlora infer`: prompts in, images of the base model and of the LoRA out."""
 
-from service.artifacts.kinds.lora import read
 from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.requests import Drawing
+from service.diffusion.imported import lora_of
 from service.settings.identity import identity
 from service.settings.infer import InferSettings
 from service.storage.opening import open_store
@@ -12,7 +12,7 @@ from service.storage.opening import open_store
 def infer(settings: InferSettings) -> str:
     """Draws the prompts with base and LoRA at the same seeds and publishes them. Returns the path of the images."""
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
-    lora = read(run.store, settings.lora or run.lora_path)
+    lora = lora_of(run, settings.lora, settings.work_dir)
     comparison = Comparison(
         prompts=settings.prompts,
         variations=settings.variations,

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from service import stopping
+from service.artifacts.fetching import fetch
 from service.artifacts.notes import Config
-from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
 from service.diffusion.families import family_of
 from service.diffusion.family import Denoiser, Parts

@@ -1,16 +1,17 @@
 """What every job's settings share. One declaration of a field gives its variable, its flag, its help and its README row."""
 
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, StringConstraints, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, StringConstraints
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from service.logs import LogFormat
-from service.redaction import USER_INFO
-from service.settings.declaring import only_how, role_of
+from service.settings.base import FREE_TEXT, variable_name
+from service.settings.declaring import only_how
+from service.settings.delivery import cleaned
+from service.settings.places import LocalPath, Place
 from service.settings.s3 import S3Settings
 
 
@@ -19,13 +20,14 @@ def split_list(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     parts = value.splitlines() if "\n" in value else value.split(",")
-    return [part.strip() for part in parts if part.strip()]
+    return [meant for part in parts if (meant := cleaned(part))]
 
 
 EXPORTED = {*S3Settings.model_fields, "outcome_file"}
 """Read anew by whoever opens a bucket, in every process; and when the job is over, or has come to grief before."""
 
 StringList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
+TextList = Annotated[StringList, FREE_TEXT]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
@@ -40,7 +42,7 @@ def prefixed(prefix: str) -> SettingsConfigDict:
 class CommonSettings(S3Settings):
     """Shared by all jobs. A field of this class bears its own name as variable, without the prefix of a job."""
 
-    artifacts_uri: str = only_how(
+    artifacts_uri: Place = only_how(
         "./artifacts",
         validation_alias="artifacts_uri",
         description="Where every artifact is kept: a folder, or s3://bucket/prefix.",
@@ -48,7 +50,7 @@ class CommonSettings(S3Settings):
     run_id: Identifier = only_how(
         "local", validation_alias="run_id", description="Name of the run; the jobs of one run share it."
     )
-    work_dir: Path = only_how(
+    work_dir: LocalPath = only_how(
         Path(".cache/sdlora"),
         validation_alias="work_dir",
         description="Scratch folder for downloads, caches and files under construction; may be lost at any time.",
@@ -58,10 +60,10 @@ class CommonSettings(S3Settings):
         validation_alias="log_format",
         description="json: one JSON line an event; console: readable lines and progress bars; auto: by the terminal.",
     )
-    outcome_file: Path | None = only_how(
+    outcome_file: LocalPath | None = only_how(
         None,
         validation_alias="outcome_file",
-        description="File that tells as JSON how the job ended and what to do next; without it, the pod's "
+        description="File that says as JSON how the job ended and what to do next; without it, the pod's "
         "/dev/termination-log where there is one.",
     )
 
@@ -69,24 +71,6 @@ class CommonSettings(S3Settings):
     def own_prefix(cls) -> str:
         """What the variables of the job's own fields begin with, such as TRAIN."""
         return str(cls.model_config.get("env_prefix", "")).rstrip("_").upper()
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Whoever adds a setting has to say what it does: left to a list elsewhere, it is forgotten there."""
-        unsaid = [name for name, field in cls.model_fields.items() if role_of(field) is None]
-        if unsaid:
-            raise TypeError(f"{cls.__name__}: {', '.join(unsaid)} must be declared by `decides` or `only_how`")
-
-    @model_validator(mode="after")
-    def _credentials_stay_out(self) -> Self:
-        """A setting ends up in manifests and logs. The message names the variable and not what it holds."""
-        for field, value in self:
-            if any(USER_INFO.search(text) for text in (value if isinstance(value, list) else [str(value)])):
-                raise ValueError(
-                    f"{variable_name(type(self), field)} holds a user name or a password; credentials of a store are "
-                    "given as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in a file"
-                )
-        return self
 
     def public(self) -> dict[str, Any]:
         """The settings as plain values, fit for manifests and logs; a secret shows as stars."""
@@ -97,13 +81,3 @@ def export(settings: CommonSettings) -> None:
     """Puts into the environment what is read there by others than the job, as a flag counts as much as the variable."""
     for field in settings.model_fields_set & EXPORTED:
         os.environ[variable_name(type(settings), field)] = str(getattr(settings, field))
-
-
-def variable_name(settings: type[BaseSettings], field: str) -> str:
-    """The environment variable of a field, such as TRAIN_MAX_STEPS."""
-    return str(settings.model_fields[field].validation_alias).upper()
-
-
-def flag_name(settings: type[BaseSettings], field: str) -> str:
-    """The command-line flag of a field, such as --train-max-steps."""
-    return "--" + re.sub("_", "-", variable_name(settings, field).lower())

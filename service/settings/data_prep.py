@@ -5,9 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, model_validator
 from pydantic_settings import NoDecode
 
-from service.settings.common import Identifier, StringList, prefixed, split_list
+from service.settings.base import MOST_PIXELS, YEAR, Text
+from service.settings.common import Identifier, TextList, prefixed, split_list
 from service.settings.declaring import decides, only_how
 from service.settings.models import BaseModelSettings, CaptionerSettings, ClipSettings
+from service.settings.places import Place
 
 CANDIDATES_PER_IMAGE = 3
 """Looked at for each image wanted, unless the operator says otherwise: of a search's links a third is often dead."""
@@ -26,7 +28,7 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         stage="collecting",
         description="Where the images come from: a Bing image search, a list of URLs, a folder, or a prefix of a bucket.",
     )
-    query: StringList = decides(
+    query: TextList = decides(
         ["8-bit illustration"],
         stage="collecting",
         min_length=1,
@@ -37,13 +39,13 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         stage="collecting",
         description="For the source `bing`: only images that Bing takes to be under such a licence.",
     )
-    urls: str | None = decides(
+    urls: Place | None = decides(
         None,
         stage="collecting",
         description="For the source `urls`: a CSV, JSON lines or Parquet file, local or s3://, with a column `url` and, "
         "if you like, `caption`, `page` and `licence`.",
     )
-    folder: str | None = decides(
+    folder: Place | None = decides(
         None,
         stage="collecting",
         description="For the sources `folder` and `s3`: a local folder, the s3:// URI of one, the path of a published "
@@ -59,7 +61,7 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
     )
     min_images: int = decides(10, gt=0, description="With fewer good images than this, nothing is published (exit 65).")
     name: Identifier = decides("8-bit-illustration", description="Name of the data set.")
-    style: str = decides(
+    style: Text = decides(
         "8-bit illustration",
         description="Style phrase that opens every caption and binds the style; empty for captions without one.",
     )
@@ -117,6 +119,7 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         None,
         stage="collecting",
         ge=8,
+        le=MOST_PIXELS,
         description="The shorter side is resized to this many pixels (with `pad`, the longer one); without it, sizes stay.",
     )
     enlarge: Literal["nearest", "lanczos", "never"] = decides(
@@ -138,7 +141,7 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         description="Who captions images that bring no caption: the BLIP of MODEL_CAPTIONER, any other image-text-to-text "
         "model there, or nobody (`sidecar`: images without a caption of their own are left out).",
     )
-    caption_prompt: str = decides(
+    caption_prompt: Text = decides(
         "Describe the image in one short sentence.",
         min_length=1,
         description="For the captioner `image-text-to-text`: what the model is asked about each image.",
@@ -154,7 +157,10 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         description="Images captioned at once; without it, 32 on a GPU and 4 on a CPU. Halved by itself when memory runs out.",
     )
     fetch_timeout: float = only_how(
-        20, gt=0, description="Seconds that one image may take to download, its redirects and retries included."
+        20,
+        gt=0,
+        le=YEAR,
+        description="Seconds that one image may take to download, its redirects and retries included.",
     )
     fetch_max_bytes: int = decides(
         30_000_000, stage="collecting", gt=0, description="Downloads over this size are given up."
@@ -166,7 +172,7 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         stage="collecting",
         description="Whether images whose X-Robots-Tag says `noai` or `noimageai` are left out.",
     )
-    fetch_user_agent: str = only_how(
+    fetch_user_agent: Text = only_how(
         "sdlora-data-prep/0.1 (collects images to train a LoRA; honours X-Robots-Tag: noai)",
         min_length=1,
         description="How the service introduces itself to the hosts of images; a place to give an address.",

@@ -1,8 +1,14 @@
 """Settings of `sdlora evaluate`."""
 
+from typing import Self
+
+from pydantic import model_validator
+
+from service.settings.base import MOST_PIXELS, MOST_STEPS, check_seeds
 from service.settings.common import prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import ClipSettings, DiffusionSettings
+from service.settings.places import ArtifactPath
 
 
 class EvaluateSettings(ClipSettings, DiffusionSettings):
@@ -10,21 +16,32 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
 
     model_config = prefixed("evaluate")
 
-    lora: str | None = decides(
+    lora: ArtifactPath | None = decides(
         None,
         stage="drawing",
-        description="Path of the LoRA below ARTIFACTS_URI; without it, the one that this run trained.",
+        description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
+        ".safetensors); without it, the one that this run trained.",
+    )
+    dataset: str | None = decides(
+        None,
+        stage="drawing",
+        before=None,
+        description="Path of the data set below ARTIFACTS_URI whose held-out images are the measure; without it, the one "
+        "that the LoRA was trained on, or that of this run for a LoRA from elsewhere.",
     )
     max_prompts: int = decides(
         32, stage="drawing", ge=2, description="At most this many held-out captions serve as prompts."
     )
-    variations: int = decides(3, stage="drawing", gt=0, description="Images a prompt, each with its own seed.")
-    steps: int = decides(30, stage="drawing", gt=0, description="Denoising steps.")
+    variations: int = decides(
+        3, stage="drawing", gt=0, le=100_000, description="Images a prompt, each with its own seed."
+    )
+    steps: int = decides(30, stage="drawing", gt=0, le=MOST_STEPS, description="Denoising steps.")
     guidance: float = decides(7.5, stage="drawing", ge=0, description="Classifier-free guidance scale.")
     resolution: int | None = decides(
         None,
         stage="drawing",
         gt=0,
+        le=MOST_PIXELS,
         multiple_of=8,
         description="Side of the images in pixels; without it, the model's own.",
     )
@@ -64,3 +81,8 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     fail_unless_promoted: bool = only_how(
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."
     )
+
+    @model_validator(mode="after")
+    def _the_last_seed_is_one(self) -> Self:
+        check_seeds("EVALUATE", self.seed, self.variations)
+        return self

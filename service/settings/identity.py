@@ -1,6 +1,6 @@
 """What a job's result is known by: the settings that decide it, and the versions of what it is made of.
 
-The recipe that stands in a manifest is such an identity. Jobs add to it what no setting tells, as `inputs`: the data set that
+The recipe that stands in a manifest is such an identity. Jobs add to it what no setting says, as `inputs`: the data set that
 a run is trained on, the version of the LoRA that is drawn with; what lies behind the name of a model belongs there too.
 Recipes of older versions of this program hold more, and less: what decides nothing now is passed over, and a setting that
 they do not know has the value of then (`before`). So nothing that is finished or under way is refused after an upgrade.
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from service.exits import BadConfiguration
-from service.settings.common import CommonSettings, variable_name
+from service.settings.base import variable_name
+from service.settings.common import CommonSettings
 from service.settings.declaring import STAGES, UNKNOWN, Stage, role_of
 from service.settings.models import ModelSettings
 

@@ -3,15 +3,40 @@
 Python reads the bases of a class from the right: the rightmost model comes first in help, tables and recipes.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from service.settings.common import CommonSettings
 from service.settings.declaring import decides
+from service.settings.places import SCHEME, checked_place
 
 MINIATURE = "miniature"
+OF_BASE = "base"
+"""For the autoencoder: the one that belongs to the base model."""
+
 GONE_FROM_THE_HUB = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
+
+
+def _checked_model(name: str) -> str:
+    """The name itself; raises ValueError when it can be no model's."""
+    if name.startswith("s3://"):
+        return checked_place(name)
+    if SCHEME.match(name) or not (name == MINIATURE or _is_folder(name) or name.count("/") == 1):
+        raise ValueError(
+            f"{name!r} is no model: use a hub id (owner/name), a local folder, an s3:// mirror, or `miniature`"
+        )
+    return name
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a model is named by its folder on this machine, be it there or not."""
+    return name.startswith((".", "/", "~")) or Path(name).is_dir()
+
+
+Model = Annotated[str, AfterValidator(_checked_model)]
+Vae = Annotated[str, AfterValidator(lambda name: name if name == OF_BASE else _checked_model(name))]
 
 
 class ModelSettings(CommonSettings):
@@ -26,23 +51,18 @@ class ModelSettings(CommonSettings):
         """Those of them that the job will load."""
         return self.known_models()
 
-    @model_validator(mode="before")
     @classmethod
-    def _miniature_is_a_family(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("model_base") == MINIATURE:
-            return {"model_vae": MINIATURE, "model_captioner": MINIATURE, "model_clip": MINIATURE, **values}
-        return values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _follow_moved_models(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("model_base") in GONE_FROM_THE_HUB:
-            return {**values, "model_base": GONE_FROM_THE_HUB[values["model_base"]]}
-        return values
+    def prepared(cls, values: dict[str, Any]) -> dict[str, Any]:
+        base = values.get("model_base")
+        if base == MINIATURE:
+            values = {"model_vae": MINIATURE, "model_captioner": MINIATURE, "model_clip": MINIATURE, **values}
+        elif base in GONE_FROM_THE_HUB:
+            values = {**values, "model_base": GONE_FROM_THE_HUB[base]}
+        return super().prepared(values)
 
 
 class BaseModelSettings(ModelSettings):
-    model_base: str = decides(
+    model_base: Model = decides(
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         stage="drawing",
         validation_alias="model_base",
@@ -57,7 +77,7 @@ class BaseModelSettings(ModelSettings):
 
 
 class VaeSettings(ModelSettings):
-    model_vae: str = decides(
+    model_vae: Vae = decides(
         "stabilityai/sd-vae-ft-mse",
         stage="drawing",
         validation_alias="model_vae",
@@ -72,7 +92,7 @@ class VaeSettings(ModelSettings):
 
 
 class CaptionerSettings(ModelSettings):
-    model_captioner: str = decides(
+    model_captioner: Model = decides(
         "Salesforce/blip-image-captioning-base",
         validation_alias="model_captioner",
         description="Model that captions the images, a BLIP unless DATA_PREP_CAPTIONER says otherwise.",
@@ -85,7 +105,7 @@ class CaptionerSettings(ModelSettings):
 
 
 class ClipSettings(ModelSettings):
-    model_clip: str = decides(
+    model_clip: Model = decides(
         "openai/clip-vit-base-patch32",
         stage="measuring",
         validation_alias="model_clip",
@@ -102,6 +122,18 @@ class ClipSettings(ModelSettings):
 class DiffusionSettings(VaeSettings, BaseModelSettings):
     """What trains and draws: the base model with an autoencoder."""
 
+    @model_validator(mode="after")
+    def _the_autoencoder_fits(self) -> Self:
+        pair = (self.model_base, self.model_vae)
+        if pair.count(MINIATURE) == 1:
+            other = next(name for name in pair if name != MINIATURE)
+            if other != OF_BASE and not other.startswith("s3://") and not _is_folder(other):
+                raise ValueError(
+                    f"MODEL_BASE={self.model_base} does not go with MODEL_VAE={self.model_vae}: the miniature's latents are "
+                    "its own; leave MODEL_VAE out, or name two models that belong together"
+                )
+        return self
 
-class FamilySettings(ClipSettings, CaptionerSettings, DiffusionSettings):
+
+class FamilySettings(ClipSettings, CaptionerSettings, VaeSettings, BaseModelSettings):
     """All models that any job loads."""

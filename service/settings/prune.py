@@ -5,7 +5,7 @@ from service.settings.declaring import only_how
 
 
 class PruneSettings(CommonSettings):
-    """Deletes old checkpoints, and what writers that were killed left behind; tells first what it would delete."""
+    """Deletes old checkpoints, and what writers that were killed left behind; lists first what it would delete."""
 
     model_config = prefixed("prune")
 

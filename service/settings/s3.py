@@ -2,23 +2,12 @@
 
 from typing import Literal
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
+from service.settings.base import Settings
 from service.settings.declaring import only_how
 
 
-class S3Settings(BaseSettings):
+class S3Settings(Settings):
     """How a server of S3 is spoken to, where that is a setting of ours; read from the environment wherever one is opened."""
-
-    model_config = SettingsConfigDict(
-        cli_kebab_case=True,
-        cli_shortcuts=None,
-        extra="ignore",
-        env_ignore_empty=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        frozen=True,
-    )
 
     s3_addressing_style: Literal["auto", "path", "virtual"] = only_how(
         "auto",

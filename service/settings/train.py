@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator
 
-from service.settings.common import StringList, prefixed
+from service.settings.base import MOST_PIXELS, MOST_STEPS, YEAR
+from service.settings.common import StringList, TextList, prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import DiffusionSettings
+from service.settings.places import ArtifactPath
 
 ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 FEED_FORWARD = ["ff.net.0.proj", "ff.net.2"]
@@ -106,7 +108,7 @@ class TrainSettings(DiffusionSettings):
     profile: Literal["report", "recommended", "miniature"] = decides(
         "report", description="Set of defaults for what follows; the defaults listed here are those of `report`."
     )
-    dataset: str | None = decides(
+    dataset: ArtifactPath | None = decides(
         None,
         description="Path of the data set below ARTIFACTS_URI; without it, the one that data-prep made in this run.",
     )
@@ -155,7 +157,11 @@ class TrainSettings(DiffusionSettings):
     )
 
     resolution: int = decides(
-        1024, gt=0, multiple_of=8, description="Side of the square that images are resized and cropped to."
+        1024,
+        gt=0,
+        le=MOST_PIXELS,
+        multiple_of=8,
+        description="Side of the square that images are resized and cropped to.",
     )
     buckets: bool = decides(
         False,
@@ -217,11 +223,11 @@ class TrainSettings(DiffusionSettings):
     samples: int = decides(
         3, ge=0, le=32, description="Pictures drawn with the base and with the LoRA for its model card."
     )
-    sample_prompts: StringList = decides([], description="What they show; without it, the first held-out captions.")
+    sample_prompts: TextList = decides([], description="What they show; without it, the first held-out captions.")
     sample_every: int = only_how(
         0, ge=0, description="Steps between drawing them on the way too; 0 draws at the end only."
     )
-    sample_steps: int = decides(20, gt=0, description="Denoising steps of these pictures.")
+    sample_steps: int = decides(20, gt=0, le=MOST_STEPS, description="Denoising steps of these pictures.")
     sample_guidance: float = decides(7.5, ge=0, description="Classifier-free guidance scale of these pictures.")
 
     seed: int = decides(0, ge=0, description="Seed of everything random in the run.")
@@ -237,9 +243,12 @@ class TrainSettings(DiffusionSettings):
         description="Whether the encoded data set stays in the device's memory; auto: if a quarter of it is enough.",
     )
     processes: int | None = only_how(
-        None, gt=0, description="Processes on this machine; without it, one a GPU, and one where there is none."
+        None,
+        gt=0,
+        le=10_000,
+        description="Processes on this machine; without it, one a GPU, and one where there is none.",
     )
-    nodes: int = only_how(1, gt=0, description="Machines that train together; each runs `sdlora train`.")
+    nodes: int = only_how(1, gt=0, le=10_000, description="Machines that train together; each runs `sdlora train`.")
     node_rank: int | None = only_how(
         None, ge=0, description="Number of this machine, from 0; without it, that of the pod (JOB_COMPLETION_INDEX)."
     )
@@ -249,24 +258,28 @@ class TrainSettings(DiffusionSettings):
         description="Where the machines meet, host:port of the first one; without it, MASTER_ADDR and MASTER_PORT.",
     )
     peer_timeout: int = only_how(
-        600, gt=0, description="Seconds that a process waits for the others before it gives up."
+        600, gt=0, le=YEAR, description="Seconds that a process waits for the others before it gives up."
     )
     grace_seconds: int = only_how(
         120,
         gt=0,
+        le=YEAR,
         description="Seconds between being told to stop and being killed (terminationGracePeriodSeconds); a stop that "
         "takes most of them is warned about.",
     )
     stall_seconds: int = only_how(
-        1800, ge=0, description="Seconds without a finished step, or part of other work, after which it ends; 0: never."
+        1800,
+        ge=0,
+        le=YEAR,
+        description="Seconds without a finished step, or part of other work, after which it ends; 0: never.",
     )
-    status_seconds: float = only_how(15, gt=0, description="Seconds between two writings of the run's status.json.")
+    status_seconds: float = only_how(
+        15, gt=0, le=YEAR, description="Seconds between two writings of the run's status.json."
+    )
 
-    @model_validator(mode="before")
     @classmethod
-    def _profile_sets_defaults(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
+    def prepared(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A profile sets defaults."""
         profile = PROFILES.get(str(values.get("train_profile", values.get("profile", "report"))), {})
         chosen = {name: value for name, value in profile.items() if not {name, f"train_{name}"} & values.keys()}
-        return {**chosen, **values}
+        return super().prepared({**chosen, **values})

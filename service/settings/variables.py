@@ -1,15 +1,22 @@
 """The variables of the environment that are ours: which there are, which are misspelt, and what is wrong with their values."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
 
+import structlog
 from pydantic import ValidationError
 
 from service.exits import BadConfiguration
+from service.settings.base import CREDENTIALS_INSIDE, variable_name
 from service.settings.catalogue import all_settings
-from service.settings.common import CommonSettings, variable_name
+from service.settings.common import CommonSettings
+from service.settings.delivery import check_characters, cleaned
+from service.settings.places import checked_path
 
 SHARED_PREFIXES = ("ARTIFACTS_", "MODEL_")
+S3_PREFIX = "S3_"
 RENAMED = {
     "AWS_CONNECT_TIMEOUT": "S3_CONNECT_TIMEOUT",
     "AWS_READ_TIMEOUT": "S3_READ_TIMEOUT",
@@ -20,8 +27,19 @@ NEAR, VERY_NEAR = 0.6, 0.8
 """Similarity of two names from which one may be meant by the other; and from which it must be."""
 
 
+SERVICE_LINK = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+ADDRESS_OF_SERVICE = re.compile(r"(tcp|udp|sctp)://.+")
+
+log = structlog.get_logger(__name__)
+
+
 def known_variables() -> set[str]:
     return {variable_name(settings, field) for settings in all_settings().values() for field in settings.model_fields}
+
+
+def _own_prefixes() -> tuple[str, ...]:
+    own = (settings.own_prefix() for settings in all_settings().values())
+    return (*SHARED_PREFIXES, S3_PREFIX, *(f"{prefix}_" for prefix in own if prefix))
 
 
 def misspelt_variables(environment: Iterable[str]) -> dict[str, str | None]:
@@ -29,24 +47,37 @@ def misspelt_variables(environment: Iterable[str]) -> dict[str, str | None]:
 
     Whatever bears one of our prefixes is meant to be ours. S3_ is a prefix of others too: there a name must be nearly right.
     """
-    known = known_variables()
-    strict = (*SHARED_PREFIXES, *(f"{own}_" for settings in all_settings().values() if (own := settings.own_prefix())))
+    known, strict = known_variables(), tuple(prefix for prefix in _own_prefixes() if prefix != S3_PREFIX)
     found = {}
     for name in sorted(environment):
         upper = name.upper()
         ours = upper.startswith(strict)
-        if upper not in known and (ours or upper.startswith("S3_")):
+        if upper not in known and (ours or upper.startswith(S3_PREFIX)):
             near = difflib.get_close_matches(upper, known, n=1, cutoff=NEAR if ours else VERY_NEAR)
             if ours or near:
                 found[name] = next(iter(near), None)
     return found
 
 
+def _service_links(environment: Mapping[str, str]) -> list[str]:
+    """Variables with our prefixes that Kubernetes sets for each service of the namespace, such as one that is named train."""
+    return sorted(
+        name
+        for name, value in environment.items()
+        if name.startswith(_own_prefixes())
+        and (SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and ADDRESS_OF_SERVICE.fullmatch(value)))
+    )
+
+
 def check_variables(environment: Mapping[str, str]) -> None:
     """Raises BadConfiguration when a variable is misspelt: a setting that silently does nothing costs a GPU hour."""
+    if links := _service_links(environment):
+        log.info(
+            "service links of Kubernetes are ignored; `enableServiceLinks: false` leaves them out", variables=links
+        )
     problems = [
         f"{name} is no setting" + (f", did you mean {near}?" if near else "")
-        for name, near in misspelt_variables(environment).items()
+        for name, near in misspelt_variables(environment.keys() - set(links)).items()
     ]
     problems += [f"{old} is called {new} now" for old, new in RENAMED.items() if old in environment]
     if problems:
@@ -63,5 +94,16 @@ def explain_validation(settings: type[CommonSettings], error: ValidationError) -
             continue
         field = str(problem["loc"][0])
         variable = variable_name(settings, field) if field in settings.model_fields else field.upper()
-        problems.append(f"{variable}={problem['input']!r}: {message}")
+        shown = f" {message}" if problem["type"] == CREDENTIALS_INSIDE else f"={problem['input']!r}: {message}"
+        problems.append(variable + shown)
     return "; ".join(problems)
+
+
+def settle_outcome_file(environment: MutableMapping[str, str]) -> None:
+    """Cleans OUTCOME_FILE in place: it is written to whatever else is wrong. One that is no path is taken out and refused."""
+    if given := environment.pop("OUTCOME_FILE", ""):
+        try:
+            check_characters(file := cleaned(given))
+            environment["OUTCOME_FILE"] = str(checked_path(Path(file)))
+        except ValueError as error:
+            raise BadConfiguration(f"OUTCOME_FILE={given!r}: {error}") from error

@@ -4,7 +4,7 @@ import csv
 import gc
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from service.artifacts.publishing import fetch, list_artifacts, read_manifest
+from service.artifacts.fetching import fetch
+from service.artifacts.publishing import list_artifacts, read_manifest
 from service.artifacts.runs import Run
 from service.dataset import imagefolder
 from service.dataset.captions.captioners import BlipCaptioner
@@ -273,11 +274,13 @@ def test_a_data_set_that_does_not_load_back_is_never_published(
 ) -> None:
     whole = imagefolder.write_metadata
 
-    def damaged(rows: list[imagefolder.DatasetRow], file: Path) -> None:
-        whole(rows, file)
-        image = file.parent / rows[0].file_name
+    def damaged(rows: Iterable[tuple[str, str]], file: Path) -> None:
+        named = list(rows)
+        whole(named, file)
+        file_name, caption = named[0]
+        image = file.parent / file_name
         if damage == "caption":
-            file.write_text(file.read_text().replace(rows[0].caption, "null"))
+            file.write_text(file.read_text().replace(caption, "null"))
         elif damage == "pixels":
             image.write_bytes(png(1000))
         elif damage == "lost":

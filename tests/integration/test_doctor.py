@@ -300,3 +300,29 @@ def hub_with(name: str, revision: str) -> Iterator[str]:
 
     with answering(answer) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+def test_settings_that_are_refused_hide_no_other_check_and_nothing_else_is_looked_at_in_their_place(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, findings = doctor(ARTIFACTS_URI="gs://bucket/x", AWS_SECRET_ACCESS_KEY="a secret", MODEL_CLIP="nonsense")
+    assert code == ExitCode.BAD_CONFIGURATION
+    assert statuses(findings, "settings train", "settings evaluate", "credentials") == {"failure"}
+    assert "ARTIFACTS_URI" in findings["settings train"]["fact"]
+    assert "U+0020" in findings["credentials"]["fact"]
+    assert not any(name.startswith("storage") or name == "model clip" for name in findings)
+    assert statuses(findings, "disk", "model base", "variables") == {"ok"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "work"]
+
+
+def test_a_pair_of_models_that_does_not_fit_is_named_and_hides_no_other_check(doctor: Doctor) -> None:
+    code, findings = doctor(MODEL_VAE="stabilityai/sd-vae-ft-mse")
+    assert code == ExitCode.BAD_CONFIGURATION
+    assert "MODEL_VAE=stabilityai/sd-vae-ft-mse" in findings["settings train"]["fact"]
+    assert statuses(findings, "settings data-prep", "model base", "storage write") == {"ok"}
+
+
+def test_service_links_of_kubernetes_are_no_misspelt_settings(doctor: Doctor) -> None:
+    code, findings = doctor(TRAIN_SERVICE_HOST="10.0.0.1", TRAIN_PORT="tcp://10.0.0.1:80")
+    assert (code, findings["variables"]["status"]) == (ExitCode.DONE, "ok")

@@ -114,7 +114,7 @@ def write(
     store: ObjectStore, folder: Path, *, path: str, parents: Sequence[str], recipe: Mapping[str, Any]
 ) -> Artifact:
     """Publishes the evaluation in `folder`. parents: the LoRA, the data set, and the measurements."""
-    return publish(store, folder, kind=KIND, path=path, parents=parents, settings=recipe)
+    return publish(store, folder, kind=KIND, kind_schema=SCHEMA, path=path, parents=parents, settings=recipe)
 
 
 def write_json(evaluation: Evaluation, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.artifacts import layout
 from service.artifacts.kinds.kind import Statement
 from service.artifacts.manifest import Manifest
-from service.artifacts.publishing import Artifact, publish
+from service.artifacts.publishing import Artifact, publish, publish_version
 from service.exits import BadData
 from service.storage.interface import ObjectStore
 
@@ -88,6 +88,14 @@ def write(store: ObjectStore, folder: Path, *, run_id: str, dataset: str, recipe
     path = layout.Lora(run_id).path
     return publish(
         store, folder, kind=Lora.KIND, kind_schema=Lora.SCHEMA, path=path, parents=[dataset], settings=recipe
+    )
+
+
+def write_imported(store: ObjectStore, folder: Path, *, file: str) -> Artifact:
+    """Publishes the LoRA in `folder`, which was trained elsewhere, by its content. file: its name there."""
+    prefix = layout.ImportedLoras().path
+    return publish_version(
+        store, folder, kind=Lora.KIND, kind_schema=Lora.SCHEMA, prefix=prefix, settings={"file": file}
     )
 
 

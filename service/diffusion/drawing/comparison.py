@@ -1,24 +1,26 @@
 """The same prompts and seeds by the base model and by the LoRA: drawn once, published as images, read again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
 from PIL import Image
 
 from service.artifacts import layout
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds import images
 from service.artifacts.kinds.images import BASE, GRID, LORA
-from service.artifacts.publishing import fetch
 from service.artifacts.recipes import Result, result_of
 from service.artifacts.runs import Run
-from service.diffusion.drawing.files import write_pictures
+from service.diffusion.drawing.files import Origin, write_grid, write_pictures
 from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.drawing.kept_pictures import KeptPictures, clear
 from service.diffusion.drawing.requests import Drawing, Request, by_prompt, requests_for
 from service.diffusion.drawing.sampling import draw_pictures
 from service.diffusion.families import family_of
+from service.diffusion.family import Pipeline
 from service.settings.models import DiffusionSettings
 from service.storage.scratch import scratch_folder
 
@@ -51,7 +53,7 @@ def images_of(run: Run, settings: DiffusionSettings, comparison: Comparison) -> 
     """The path of the images below ARTIFACTS_URI: of those that were drawn before, or of new ones.
 
     Finished batches are kept in the store while it is under way. Raises BadData for a LoRA that does not fit the base model,
-    Stopped when the process was told to stop.
+    Stopped when a stop was requested.
     """
     result = result_of(run, layout.Images, settings, comparison.recipe)
     under_way = layout.Drawing(run.run_id, result.key).path
@@ -64,23 +66,30 @@ def images_of(run: Run, settings: DiffusionSettings, comparison: Comparison) -> 
 
 
 def _draw_and_publish(run: Run, settings: DiffusionSettings, comparison: Comparison, result: Result) -> None:
-    base, lora = _draw(run, settings, comparison, result.key)
+    lora_folder = fetch(run.store, comparison.lora, settings.work_dir)  # before anything is drawn: it may be damaged
+    pipeline = family_of(settings).open_pipeline(settings)
+    base, lora = _draw(pipeline, comparison, lora_folder, [_kept(run, result.key, side) for side in (BASE, LORA)])
     with scratch_folder(settings.work_dir) as folder:
-        recipe = dict(comparison.recipe)
-        write_pictures(folder / BASE, base, comparison.requests, recipe | {"lora": None, "lora_version": None})
-        write_pictures(folder / LORA, lora, comparison.requests, recipe)
+        origin = Origin(comparison.drawing, settings.model_base, pipeline.sampler, comparison.recipe)
+        of_base = replace(origin, recipe={**comparison.recipe, "lora": None, "lora_version": None})
+        write_pictures(folder / BASE, base, comparison.requests, of_base)
+        write_pictures(folder / LORA, lora, comparison.requests, origin)
         sides = (by_prompt(side, comparison.variations) for side in (base, lora))
-        comparison_grid(comparison.prompts, *sides).save(folder / GRID)
+        grid = comparison_grid(comparison.prompts, *sides)
+        write_grid(folder / GRID, grid, base[0].size, comparison.requests, origin)
+        recipe = comparison.recipe
         images.write(run.store, folder, path=result.path, lora=comparison.lora, recipe=recipe)
     log.info("images published", images=result.path, count=len(base) + len(lora))
 
 
 def _draw(
-    run: Run, settings: DiffusionSettings, comparison: Comparison, key: str
+    pipeline: Pipeline, comparison: Comparison, lora: Path, kept: Sequence[KeptPictures]
 ) -> tuple[list[Image.Image], list[Image.Image]]:
-    lora_folder = fetch(run.store, comparison.lora, settings.work_dir)  # before anything is drawn: it may be damaged
-    kept_base, kept_lora = (KeptPictures(run.store, layout.Drawn(run.run_id, key, side).path) for side in (BASE, LORA))
-    pipeline = family_of(settings).open_pipeline(settings)
-    base = draw_pictures(pipeline, comparison.requests, comparison.drawing, "drawing with the base model", kept_base)
-    pipeline.put_on_lora(lora_folder, comparison.lora_scale)
-    return base, draw_pictures(pipeline, comparison.requests, comparison.drawing, "drawing with the LoRA", kept_lora)
+    requests, drawing = comparison.requests, comparison.drawing
+    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", kept[0])
+    pipeline.put_on_lora(lora, comparison.lora_scale)
+    return base, draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", kept[1])
+
+
+def _kept(run: Run, key: str, side: str) -> KeptPictures:
+    return KeptPictures(run.store, layout.Drawn(run.run_id, key, side).path)

@@ -22,7 +22,7 @@ def draw_pictures(
     """Draws every request with a generator of its own, so a picture does not depend on its neighbours in the batch.
 
     A batch that is finished is kept, and not drawn again by the next start. The batches are the same ones then, because
-    the size of a batch decides the order of floating-point sums. Raises Stopped when the process was told to stop,
+    the size of a batch decides the order of floating-point sums. Raises Stopped when a stop was requested,
     after a step of denoising: the batch under way would often outlast the time that is left.
     """
     pictures: list[Image.Image] = []

@@ -5,23 +5,36 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.utils.logging import disable_progress_bar
+from peft.tuners.lora import LoraLayer
 from PIL import Image
+from torch import nn
 
 from service.diffusion.drawing.requests import Drawing, Request
 from service.diffusion.models import loading, locate_model
 from service.diffusion.sd15.components import Components
 from service.diffusion.sd15.denoiser import UNetDenoiser
 from service.diffusion.sd15.latents import load_vae
-from service.diffusion.sd15.lora_files import WEIGHTS_NAME
+from service.diffusion.sd15.lora_files import WEIGHTS_NAME, check_lora
 from service.diffusion.sd15.noise import DDPMNoise
 from service.exits import BadData
 from service.settings.models import DiffusionSettings
 from service.storage.parallel import StopCheck
 
 ADAPTER = "style"
+SAMPLERS = {
+    "PNDMScheduler": "PLMS",
+    "LMSDiscreteScheduler": "LMS",
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "HeunDiscreteScheduler": "Heun",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "UniPCMultistepScheduler": "UniPC",
+}
+"""What A1111 calls diffusers' schedulers; others have the same name in both."""
 
 
 class SD15Pipeline:
@@ -48,6 +61,12 @@ class SD15Pipeline:
         """The U-Net alone: a LoRA of the text encoder is in the conditions that `parts` give."""
         return UNetDenoiser(self._pipeline.unet)
 
+    @property
+    def sampler(self) -> str:
+        """The scheduler's name as A1111 has it, and its own where A1111 has none."""
+        scheduler = type(self._pipeline.scheduler).__name__
+        return SAMPLERS.get(scheduler, scheduler.removesuffix("Scheduler"))
+
     def autocast(self) -> AbstractContextManager[object]:
         """None on a CPU, where all is float32."""
         dtype = self._pipeline.dtype
@@ -55,13 +74,13 @@ class SD15Pipeline:
 
     @torch.no_grad()
     def draw(self, requests: Sequence[Request], drawing: Drawing, stop_check: StopCheck) -> list[Image.Image]:
-        """One batch; `stop_check` is called after each step of denoising."""
+        """One batch; `stop_check` is called after each step of denoising. Raises BadData for a picture that is not finite."""
 
         def on_step_end(*_: Any) -> dict[str, Any]:
             stop_check()
             return {}
 
-        drawn: list[Image.Image] = self._pipeline(
+        drawn = self._pipeline(
             prompt=[request.prompt for request in requests],
             negative_prompt=[drawing.negative_prompt] * len(requests),
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
@@ -71,20 +90,49 @@ class SD15Pipeline:
             width=drawing.resolution,
             callback_on_step_end=on_step_end,
             callback_on_step_end_tensor_inputs=[],
+            output_type="np",
         ).images
-        return drawn
+        if not np.isfinite(drawn).all():
+            # They would be drawn black, with a warning at most.
+            raise BadData("the model draws pictures that are not finite; nothing is published of them")
+        pictures: list[Image.Image] = self._pipeline.image_processor.numpy_to_pil(drawn)
+        return pictures
 
     def put_on_lora(self, folder: Path, scale: float = 1.0) -> None:
-        """The file for diffusers in `folder`, at this strength; raises BadData when it does not fit the base model."""
+        """The file for diffusers in `folder`, at this strength; raises BadData when it does not fit the base model.
+
+        At 0 the model stays bit for bit the base; in between, and beyond 1, all changes of weights are as many times those of
+        the LoRA at 1, of whatever kind it is.
+        """
+        file = folder / WEIGHTS_NAME
+        check_lora(file)
+        if scale == 0:
+            return
         try:
             self._pipeline.load_lora_weights(
                 str(folder), weight_name=WEIGHTS_NAME, adapter_name=ADAPTER, local_files_only=True
             )
             self._pipeline.set_adapters([ADAPTER], [scale])
         except (OSError, ValueError, RuntimeError) as error:
-            raise BadData(
-                f"the LoRA {folder / WEIGHTS_NAME} does not fit the base model: {str(error).splitlines()[0]}"
-            ) from error
+            raise BadData(f"the LoRA {file} does not fit the base model: {str(error).splitlines()[0]}") from error
+        if scale != 1:
+            _interpolate_decomposed(self._pipeline.unet, scale)
+
+
+@torch.no_grad()
+def _interpolate_decomposed(unet: nn.Module, scale: float) -> None:
+    """Puts the layers with a magnitude (DoRA) at W + scale·(W′ − W), where W′ are their weights at full strength.
+
+    PEFT scales the direction alone and keeps the magnitude: at a strength near 0, the weights would still be W times the
+    ratio of two lengths. Programs that merge (ComfyUI) interpolate like this.
+    """
+    for layer in unet.modules():
+        if isinstance(layer, LoraLayer) and layer.use_dora.get(ADAPTER):
+            weight = layer.get_base_layer().weight
+            before = weight.detach().clone()
+            layer.set_scale(ADAPTER, 1.0)
+            layer.merge(adapter_names=[ADAPTER])
+            weight.copy_(before + scale * (weight - before))
 
 
 def open_pipeline(settings: DiffusionSettings) -> SD15Pipeline:

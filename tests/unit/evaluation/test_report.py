@@ -109,6 +109,21 @@ def test_decision_and_reason_stand_before_the_grid_and_the_table(tmp_path: Path)
     assert evaluation().reason in unescape(html)
 
 
+def test_what_scrolls_on_a_small_screen_is_reached_by_the_keyboard_and_has_a_name(tmp_path: Path) -> None:
+    scrolling = re.findall(r'<div class="scroll"([^>]*)>', page(tmp_path))
+    assert len(scrolling) == 2
+    for attributes in scrolling:
+        assert 'tabindex="0"' in attributes
+        assert 'role="region"' in attributes
+        assert re.search(r'aria-label="\w', attributes)
+
+
+def test_on_a_small_screen_the_grid_keeps_half_its_size_so_that_its_labels_are_read(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    assert f"--readable: {round(grid().width / 2)}px" in html
+    assert re.search(r"@media \(max-width: 700px\) \{\s*\.grid \{ max-width: none; width: var\(--readable\)", html)
+
+
 def test_the_table_shows_both_sides_the_interval_and_what_is_needed(tmp_path: Path) -> None:
     html = page(tmp_path)
     for figure in ("0.171", "0.048", "+0.123", "+0.091 to +0.155", "25.31", "interval above -1", "at least 95%"):

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from service.exits import BadConfiguration
+from service.settings.base import variable_name
 from service.settings.catalogue import CHAIN, all_settings
-from service.settings.common import CommonSettings, variable_name
+from service.settings.common import CommonSettings
 from service.settings.data_prep import DataPrepSettings
 from service.settings.declaring import STAGES, UNKNOWN, decides, role_of
 from service.settings.evaluate import EvaluateSettings
@@ -28,7 +29,8 @@ RECIPES = sorted(Path(__file__).with_name("recipes").glob("*.json"))
 EVERYTHING_COUNTS = {"DATA_PREP_FOLDER": "s3://bucket/x", "DATA_PREP_URLS": "list.csv", "DATA_PREP_MIN_RELEVANCE": "20",
                      "DATA_PREP_STEP": "finalize"}  # fmt: skip
 SETTINGS = all_settings()
-FORMS = {"rendezvous": "{}:29500"}
+MODELS = ("model_base", "model_vae", "model_captioner", "model_clip")
+FORMS = {"rendezvous": "{}:29500"} | dict.fromkeys(MODELS, "owner/{}")
 FIELDS = [(job, field) for job, settings in SETTINGS.items() for field in settings.model_fields]
 
 

@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from service.__main__ import read_settings, run
 from service.exits import BadConfiguration, ExitCode
+from service.settings.base import flag_name, variable_name
 from service.settings.catalogue import CHAIN, JOBS, all_settings
-from service.settings.common import CommonSettings, export, flag_name, variable_name
+from service.settings.common import CommonSettings, export
 from service.settings.models import FamilySettings, ModelSettings
 from service.settings.s3 import S3Settings
 from service.settings.train import PROFILES, TrainSettings
