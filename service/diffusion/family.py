@@ -118,6 +118,7 @@ class Denoiser(nn.Module, ABC):
     def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
         """Writes the adapter into the folder in all forms that programs read, with `facts` in the files' headers.
 
+        The form for diffusers is called `lora.WEIGHTS_NAME`, whatever the family.
         The same adapter gives the same bytes, whenever it is written.
         """
 
