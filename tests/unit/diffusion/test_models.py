@@ -9,7 +9,7 @@ from service.settings.train import TrainSettings
 
 
 def test_a_model_name_that_can_be_nothing_is_refused_with_what_it_could_be() -> None:
-    with pytest.raises(BadConfiguration, match="MODEL_BASE='stable diffusion': .* is no model: use a hub id"):
+    with pytest.raises(BadConfiguration, match=r"MODEL_BASE='stable diffusion': .* is no model: use a hub id"):
         read_settings(TrainSettings, ["--model-base", "stable diffusion"])
 
 
