@@ -1,4 +1,4 @@
-"""Writes service/artifacts/README.md, the formats for people, from the models that read and write them."""
+"""The formats for people: service/artifacts/README.md, from the models that read and write them."""
 
 import dataclasses
 import inspect
@@ -25,9 +25,10 @@ from service.artifacts.kinds import (
 )
 from service.artifacts.kinds.kind import Statement
 from service.artifacts.manifest import FileEntry, Manifest
+from service.artifacts.places import Place
 
 PAGE = Path(__file__).parents[1] / "service" / "artifacts" / "README.md"
-KINDS: list[tuple[ModuleType, list[type[layout.Place]], list[type]]] = [
+KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
     (dataset, [layout.Dataset], [dataset.Provenance]),
     (checkpoint, [layout.Checkpoint], []),
     (lora, [layout.Lora], [lora.MetricsLine]),
@@ -42,7 +43,7 @@ KINDS: list[tuple[ModuleType, list[type[layout.Place]], list[type]]] = [
     (tensorboard, [layout.Tensorboard], []),
     (rows, [layout.Latents, layout.Prompts], []),
 ]
-NOTES: list[tuple[type[layout.Place], list[type]]] = [
+NOTES: list[tuple[type[Place], list[type]]] = [
     (layout.DatasetNote, [notes.DatasetNote]),
     (layout.ConfigNote, [notes.Config]),
     (layout.StatusNote, [notes.Status, notes.LastCheckpoint]),
@@ -60,8 +61,8 @@ An **artifact** is a folder with a `MANIFEST.json` in it, which is written last:
 read its files. With it they never change. Files that the manifest does not list are none of it.
 
 Every format has a schema version. Older ones are read, for ever; a newer one is refused with exit code 78 and one line, and
-nothing is deleted that a newer version wrote. A field that is not in a file has its default. Whoever changes a format adds one to
-its version, in its module, and a store of before to `tests/compatibility`."""
+nothing is deleted that a newer version wrote. A field that is not in a file has its default. Whoever changes a format adds one
+to its version, in its module, and a store of before to `tests/compatibility`."""
 SAID = {"schema_version": "Version of this format.", "counts": "How much was measured."}
 PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null", Any: "any",
          datetime: "time (ISO 8601)"}  # fmt: skip
@@ -132,7 +133,7 @@ def type_name(annotation: Any) -> str:
     return str(annotation.__name__)
 
 
-def shown(place: type[layout.Place]) -> str:
+def shown(place: type[Place]) -> str:
     """The template as people write it: runs/<run>/lora."""
     return re.sub(r"\{(\w+)(?::[^}]*)?\}", r"<\1>", place.template)
 
@@ -149,7 +150,3 @@ def paragraph(of: Any) -> str:
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

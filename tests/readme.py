@@ -1,4 +1,4 @@
-"""Brings the README's table of exit codes and the page of settings up to date: `python -m tests.readme`."""
+"""Brings the README's table of exit codes and the pages of settings and of formats up to date: `python -m tests.readme`."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ from service.settings.common import CommonSettings
 from service.settings.declaring import role_of
 from service.settings.models import FamilySettings
 from service.settings.s3 import S3Settings
+from tests import formats
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -91,3 +92,4 @@ def with_exit_codes(text: str) -> str:
 if __name__ == "__main__":
     README.write_text(with_exit_codes(README.read_text(encoding="utf-8")), encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
+    formats.PAGE.write_text(formats.page(), encoding="utf-8")

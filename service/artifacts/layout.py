@@ -1,87 +1,6 @@
-"""Every path below ARTIFACTS_URI, built and parsed here and nowhere else.
+"""Every path below ARTIFACTS_URI, built and parsed here and nowhere else."""
 
-A kind of path is declared once, as a class: its template gives `path` as well as `parse`, so that the two cannot disagree.
-
-    Checkpoint("local", 500, "0123456789ab").path      "runs/local/checkpoints/step-00000500/0123456789ab"
-    Checkpoint.parse("runs/local/checkpoints/…").step  500
-"""
-
-import re
-import string
-from dataclasses import dataclass, fields
-from functools import cache
-from typing import Any, ClassVar, Self, dataclass_transform
-
-from service.exits import BadConfiguration
-from service.storage.keys import checked_key
-
-PARTS = {
-    "version": r"[0-9a-f]{16}",
-    "revision": r"[0-9a-f]{16,64}",
-    "model": r".+?",  # a hub's id has a slash in it
-    "step": r"\d+",
-    "rank": r"\d+",
-    "index": r"\d+",
-    "count": r"\d+",
-    "number": r"\d+",
-}
-"""What a part of a path looks like; any other is one name without a slash."""
-ANY_NAME = r"[^/]+"
-
-
-@dataclass_transform(frozen_default=True)
-class Place:
-    """A path of the layout. `template` has the class's fields in braces.
-
-    `swept`: below it is nothing but one artifact, or what becomes one. What lies there without a manifest, and has not been
-    written to for a day, was left by a writer that was killed, and retention deletes it.
-    """
-
-    template: ClassVar[str]
-    swept: ClassVar[bool]
-
-    def __init_subclass__(cls, template: str, swept: bool = False) -> None:
-        cls.template, cls.swept = template, swept
-        dataclass(frozen=True)(cls)
-
-    @property
-    def path(self) -> str:
-        """The path below ARTIFACTS_URI. Raises BadConfiguration for a part that cannot stand where it should."""
-        path = checked_key(self.template.format(**vars(self)))
-        if self.parse(path) != self:
-            raise BadConfiguration(f"{path!r} is no path of the form {self.template}")
-        return path
-
-    @classmethod
-    def parse(cls, path: str) -> Self | None:
-        """The parts of a path of this kind; None for any other path."""
-        match = re.fullmatch(_pattern(cls.template, named=True), path)
-        return cls._of(match) if match else None
-
-    @classmethod
-    def around(cls, key: str) -> Self | None:
-        """The path of this kind that `key` lies below; None when it lies elsewhere."""
-        match = re.match(_pattern(cls.template, named=True) + "/", key)
-        return cls._of(match) if match else None
-
-    @classmethod
-    def _of(cls, match: re.Match[str]) -> Self:
-        values: dict[str, Any] = match.groupdict()
-        return cls(**{field.name: int(values[field.name]) if field.type is int else values[field.name]
-                      for field in fields(cls)})  # type: ignore[arg-type]  # fmt: skip
-
-
-@cache
-def _pattern(template: str, *, named: bool) -> str:
-    """The regular expression of a template; its groups bear names only where one expression has each of them once."""
-    pattern = ""
-    for literal, name, _, _ in string.Formatter().parse(template):
-        pattern += re.escape(literal)
-        if name:
-            part = PARTS.get(name, ANY_NAME)
-            pattern += f"(?P<{name}>{part})" if named else f"(?:{part})"
-    return pattern
-
+from service.artifacts.places import Place, any_of
 
 # Data sets and models
 
@@ -171,7 +90,7 @@ class CaptionsCache(Place, template="cache/captions/{captioner}"):
 
 
 class Captions(Place, template="cache/captions/{captioner}/{digest}.jsonl"):
-    """What it said about one batch of them."""
+    """What it said about some of them: a line of JSON each, `sha256` of its pixels and `text`."""
 
     captioner: str
     digest: str
@@ -368,7 +287,7 @@ class PublishedNote(Place, template="runs/{run}/preparation/{key}/published/{rec
 
 
 PLACES = tuple(Place.__subclasses__())
-_SWEPT = re.compile("(" + "|".join(_pattern(place.template, named=False) for place in PLACES if place.swept) + ")/")
+_SWEPT = any_of(place for place in PLACES if place.swept)
 
 
 def swept_folder(key: str) -> str | None:

@@ -147,6 +147,7 @@ def entry_of(folder: Path, path: str) -> FileEntry:
 
 
 def sha256_of(file: Path) -> str:
+    """Of a file's content, in hex."""
     with file.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 

@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from service.artifacts import layout
 from service.artifacts.documents import Document
+from service.artifacts.places import Place
 from service.storage.interface import ObjectStore
 
 Phase = Literal[
@@ -18,7 +19,7 @@ Phase = Literal[
 class Note(Document):
     """A note of which a run has one. Writing it again takes the place of what was there."""
 
-    PLACE: ClassVar[type[layout.Place]]
+    PLACE: ClassVar[type[Place]]
 
     def write(self, store: ObjectStore, run_id: str) -> None:
         """Keeps the note for the run."""

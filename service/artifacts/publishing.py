@@ -1,4 +1,4 @@
-"""Folders to artifacts and back: nothing is ever read half, and nothing half-written is ever visible.
+"""Folders to artifacts: nothing half-written is ever visible.
 
 How a folder is published under a path, so that it holds whatever dies, and however many write at once:
 
@@ -17,9 +17,7 @@ of two manifests the later one may stay. What the writer that yields has put is 
 of its content, or an attempt's own, comes to the same without a claim.
 """
 
-import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,19 +36,14 @@ from service.artifacts.manifest import (
     FileEntry,
     Manifest,
     describe,
-    sha256_of,
 )
+from service.artifacts.stored import Stored, key_of, name_of
 from service.exits import BadConfiguration, BadData, StorageUnreachable
-from service.storage.disk import disk_errors, one_at_a_time
 from service.storage.interface import NotFound, ObjectStore
-from service.storage.keys import TEMPORARY, checked_key
-from service.storage.local import LocalStore
+from service.storage.keys import checked_key
 from service.storage.parallel import StopCheck, for_each, never_stop
 
 log = structlog.get_logger(__name__)
-
-READINGS = 3
-"""How often something must be read wrong to be called damaged."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +120,7 @@ def _write(
 
     for_each(put, manifest.files, f"publishing {path}", stop_check)
     try:
-        _compare_sizes(store, path, manifest)
+        Stored(store, path, manifest).compare_sizes()
     except BadData as error:
         # Not the data's fault: the folder was changed or its files were deleted while they were published.
         raise StorageUnreachable(f"what was just written is not there as it should be: {error}") from error
@@ -156,13 +149,15 @@ def _standing(store: ObjectStore, path: str, ours: Manifest) -> Artifact:
 def read_manifest(store: ObjectStore, path: str) -> Manifest:
     """The manifest of an artifact; `NotFound` when there is none or it is still being published."""
     try:
-        content = store.get(_key(path, MANIFEST_NAME))
+        content = store.get(key_of(path, MANIFEST_NAME))
     except NotFound as error:
-        raise NotFound(f"{_name(store, path)} does not exist or is not finished: it has no {MANIFEST_NAME}") from error
+        raise NotFound(
+            f"{name_of(store, path)} does not exist or is not finished: it has no {MANIFEST_NAME}"
+        ) from error
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        where = f"{MANIFEST_NAME} of {_name(store, path)}"
+        where = f"{MANIFEST_NAME} of {name_of(store, path)}"
         with suppress(ValueError):
             check_schema(json.loads(content)["schema_version"], KNOWN_SCHEMA, where)
         raise BadData(f"{where} is not valid: {first_complaint(error)}") from error
@@ -198,150 +193,3 @@ def find_made(store: ObjectStore, path: str, same: Callable[[Mapping[str, Any]],
             if same(read_manifest(store, other).settings):
                 return other
     return None
-
-
-def verify(store: ObjectStore, path: str) -> Manifest:
-    """Reads every byte of an artifact; BadData names the first file that is not what the manifest says."""
-    manifest = read_manifest(store, path)
-    if isinstance(store, LocalStore) and not manifest.folder:
-        _verify_in_place(store, path, manifest)
-        return manifest
-    _compare_sizes(store, path, manifest)
-    with tempfile.TemporaryDirectory(prefix="sdlora-verify-") as folder:
-
-        def check(file: FileEntry) -> None:
-            copy = Path(folder, hashlib.sha256(file.path.encode()).hexdigest())
-            _download(store, path, manifest, file, copy)
-            copy.unlink()
-
-        for_each(check, manifest.files, f"verifying {path}")
-    return manifest
-
-
-def fetch(store: ObjectStore, path: str, work_dir: Path, stop_check: StopCheck = never_stop) -> Path:
-    """A local folder with exactly the artifact's files, each verified. An empty path means the store's root.
-
-    In a local store it is the artifact itself; from elsewhere, a copy below `work_dir` that later fetches reuse.
-    It is for reading only.
-    """
-    manifest = read_manifest(store, path)
-    if isinstance(store, LocalStore) and not manifest.folder:
-        folder = _verify_in_place(store, path, manifest, stop_check)
-        if not _strays(store, path, manifest):
-            return folder
-    target = work_dir / "fetched" / hashlib.sha256(_name(store, path).encode()).hexdigest()[:16] / manifest.version
-    with disk_errors(target, "WORK_DIR"), one_at_a_time(target, stop_check):
-        if not _reusable(store, path, manifest, target, stop_check):
-            _compare_sizes(store, path, manifest)
-            _fetch_copy(store, path, manifest, target, stop_check)
-    return target
-
-
-def _fetch_copy(store: ObjectStore, path: str, manifest: Manifest, target: Path, stop_check: StopCheck) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Through a temporary folder: a fetch that is killed leaves nothing that looks complete.
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as scratch:
-        copy = Path(scratch, "copy")
-
-        def download(file: FileEntry) -> None:
-            (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
-            _download(store, path, manifest, file, copy / file.path)
-
-        for_each(download, manifest.files, f"fetching {path or store.uri}", stop_check)
-        (copy / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-        if target.exists() and not _reusable(store, path, manifest, target):
-            with suppress(FileNotFoundError):
-                target.rename(Path(scratch, "damaged"))
-        try:
-            copy.rename(target)
-        except OSError:
-            # Another process of this machine was faster; its copy serves as well, if it is whole.
-            if not _reusable(store, path, manifest, target):
-                raise
-    log.info("fetched", path=path, kind=manifest.kind, version=manifest.version, files=len(manifest.files))
-
-
-def _reusable(
-    store: ObjectStore, path: str, manifest: Manifest, folder: Path, stop_check: StopCheck = never_stop
-) -> bool:
-    if not folder.is_dir():
-        return False
-    try:
-        _verify_folder(store, path, manifest, folder, stop_check)
-    except BadData as error:
-        log.warning("damaged_copy", folder=str(folder), reason=str(error))
-        return False
-    return True
-
-
-def _verify_in_place(store: LocalStore, path: str, manifest: Manifest, stop_check: StopCheck = never_stop) -> Path:
-    folder = store.path(path) if path else store.root
-    with disk_errors(folder, "ARTIFACTS_URI"):
-        _verify_folder(store, path, manifest, folder, stop_check)
-    return folder
-
-
-def _verify_folder(store: ObjectStore, path: str, manifest: Manifest, folder: Path, stop_check: StopCheck) -> None:
-    def check(file: FileEntry) -> None:
-        _check(store, path, file, folder / file.path)
-
-    for_each(check, manifest.files, f"verifying {path}", stop_check)
-
-
-def _download(store: ObjectStore, path: str, manifest: Manifest, file: FileEntry, target: Path) -> None:
-    for remaining in reversed(range(READINGS)):
-        try:
-            store.download(_key(path, manifest.name_of(file)), target)
-        except NotFound as error:
-            raise _damaged(store, path, f"{file.path} is missing") from error
-        try:
-            with disk_errors(target, "WORK_DIR"):
-                _check(store, path, file, target)
-        except BadData as error:
-            # Damaged on the way it is right at the next reading; only what is wrong each time is damaged in the store.
-            if remaining == 0:
-                raise
-            log.warning("read again", reason=str(error))
-        else:
-            return
-
-
-def _check(store: ObjectStore, path: str, file: FileEntry, copy: Path) -> None:
-    if not copy.is_file():
-        raise _damaged(store, path, f"{file.path} is missing")
-    if (size := copy.stat().st_size) != file.size:
-        raise _damaged(store, path, f"{file.path} has {size} bytes instead of {file.size}")
-    if (sha256 := sha256_of(copy)) != file.sha256:
-        raise _damaged(store, path, f"{file.path} has sha256 {sha256} instead of {file.sha256}")
-
-
-def _compare_sizes(store: ObjectStore, path: str, manifest: Manifest) -> None:
-    """Finds missing and cut-off files by one listing, before gigabytes are downloaded for nothing."""
-    sizes = {entry.key: entry.size for entry in store.list(_key(path, ""))}
-    for file in manifest.files:
-        size = sizes.get(_key(path, manifest.name_of(file)))
-        if size is None:
-            raise _damaged(store, path, f"{file.path} is missing")
-        if size != file.size:
-            raise _damaged(store, path, f"{file.path} has {size} bytes instead of {file.size}")
-
-
-def _strays(store: LocalStore, path: str, manifest: Manifest) -> bool:
-    """Whether the folder holds more than the artifact, left by a writer that was killed; readers must not see it."""
-    known = {_key(path, file.path) for file in manifest.files} | {_key(path, MANIFEST_NAME)}
-    return any(entry.key not in known for entry in store.list(_key(path, "")))
-
-
-def _key(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
-
-
-def _name(store: ObjectStore, path: str) -> str:
-    return f"{store.uri}/{path}" if path else store.uri
-
-
-def _damaged(store: ObjectStore, path: str, what: str) -> BadData:
-    return BadData(
-        f"artifact {_name(store, path)} is damaged: {what}; "
-        f"delete its {MANIFEST_NAME} and run the job that made it again"
-    )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from service.artifacts.keys import content_key
-from service.artifacts.layout import Place
+from service.artifacts.places import Place
 from service.artifacts.publishing import find_made
 from service.artifacts.runs import Run
 from service.settings.common import CommonSettings

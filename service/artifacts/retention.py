@@ -91,10 +91,10 @@ def plan_retention(run: Run, keep: Keep, protected: Set[int], now: datetime) -> 
         stay = paths if step == newest else [] if step in doomed else paths[:1]
         for path in paths:
             if path not in stay:
-                told = (
+                reason = (
                     f"another attempt's checkpoint of step {step} stays" if stay else f"step {step} is no longer needed"
                 )
-                plan.append(_whole_deletion(path, told, objects))
+                plan.append(_whole_deletion(path, reason, objects))
     # Whether one is damaged was judged from afar; so it goes only when it would if it were not.
     for step, paths in sorted(damaged.items()):
         if step < oldest_of_last and step not in protected and not (keep.every and step % keep.every == 0):

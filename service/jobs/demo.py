@@ -6,9 +6,9 @@ from pathlib import Path
 import structlog
 
 from service import stopping
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import PAGE_FILE, read_json
 from service.artifacts.kinds.images import GRID
-from service.artifacts.publishing import fetch
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import evaluate
 from service.jobs.infer import infer

@@ -52,6 +52,7 @@ def prune(settings: PruneSettings) -> None:
 
 
 def all_runs(store: ObjectStore) -> list[str]:
+    """The ids of all runs in the store, sorted."""
     return sorted({place.run for entry in store.list(layout.RUNS) if (place := layout.RunFolder.around(entry.key))})
 
 
@@ -77,4 +78,5 @@ def protected(run: Run, champions: Set[str]) -> set[int]:
 
 
 def steps_of(paths: Iterable[str]) -> set[int]:
+    """The steps of the checkpoints among these paths."""
     return {place.step for path in paths if (place := layout.Checkpoint.parse(path))}

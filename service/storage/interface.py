@@ -71,6 +71,14 @@ class ObjectStore(Protocol):
 
 
 @runtime_checkable
+class KeepsFolders(Protocol):
+    """A store whose objects are files of this machine, so that they can be read where they are."""
+
+    def folder(self, path: str) -> Path:
+        """The folder of all keys below `path`; of the whole store for an empty path."""
+
+
+@runtime_checkable
 class LeavesUnfinished(Protocol):
     """What a store can do about the writes of killed writers, which no listing shows and which take up space."""
 

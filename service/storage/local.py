@@ -28,15 +28,21 @@ class LocalStore:
         self.uri = str(self.root)
 
     def path(self, key: str) -> Path:
-        """The file of a key, or the folder of an artifact."""
+        """The file of a key."""
         return self.root / checked_key(key)
 
+    def folder(self, path: str) -> Path:
+        """The folder of all keys below `path`; of the whole store for an empty path."""
+        return self.path(path) if path else self.root
+
     def put(self, key: str, data: bytes | Path) -> None:
+        """Through a temporary file beside it, flushed to the disk and renamed."""
         target = self.path(key)
         with disk_errors(target, "ARTIFACTS_URI"), self._written(target, data) as temporary:
             os.replace(temporary, target)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        """By a hard link, which fails where something is; without links as on a server without conditional writes."""
         target = self.path(key)
         with disk_errors(target, "ARTIFACTS_URI"), self._written(target, data) as temporary:
             try:
@@ -54,14 +60,17 @@ class LocalStore:
         return True
 
     def get(self, key: str) -> bytes:
+        """The file's content, or `NotFound`."""
         with self._opened(key) as source:
             return source.read()
 
     def download(self, key: str, target: Path) -> None:
+        """Copies the file, or raises `NotFound`."""
         with self._opened(key) as source, disk_errors(target, "WORK_DIR"), target.open("wb") as sink:
             shutil.copyfileobj(source, sink)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
+        """The files below, in the order of their names."""
         folder = self.root.joinpath(checked_key(prefix.rpartition("/")[0])) if "/" in prefix else self.root
         with disk_errors(folder, "ARTIFACTS_URI"):
             for file in _files_below(folder):
@@ -74,6 +83,7 @@ class LocalStore:
                     yield StoredObject(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def delete(self, key: str) -> None:
+        """Removes the file, and the folders that it leaves empty."""
         target = self.path(key)
         with disk_errors(target, "ARTIFACTS_URI"):
             try:
@@ -89,6 +99,7 @@ class LocalStore:
                     return  # not empty, or gone already
 
     def unfinished(self, before: datetime) -> Iterator[Unfinished]:
+        """Temporary files that nobody has written to since `before`."""
         with disk_errors(self.root, "ARTIFACTS_URI"):
             for file in _files_below(self.root):
                 with suppress(FileNotFoundError):
@@ -99,6 +110,7 @@ class LocalStore:
                         yield Unfinished(name, name, touched, status.st_size)
 
     def discard(self, write: Unfinished) -> None:
+        """Removes the temporary file."""
         with disk_errors(self.root, "ARTIFACTS_URI"):
             self.root.joinpath(write.name).unlink(missing_ok=True)
 

@@ -11,8 +11,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from service.artifacts import layout
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds import checkpoint
-from service.artifacts.publishing import fetch, list_artifacts
+from service.artifacts.publishing import list_artifacts
 from service.artifacts.retention import Keep, carry_out, plan_retention
 from service.artifacts.runs import Run
 from service.exits import BadData, ServiceError

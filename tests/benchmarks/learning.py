@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import read_json
-from service.artifacts.publishing import fetch
 from service.artifacts.runs import Run
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import evaluate

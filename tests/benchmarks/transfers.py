@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.artifacts.publishing import fetch, publish_version
+from service.artifacts.fetching import fetch
+from service.artifacts.publishing import publish_version
 from service.storage.opening import open_store
 from tests.servers import S3Server, executable, rclone_server
 

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from service.artifacts.fetching import fetch, verify
 from service.artifacts.manifest import CLAIM, MANIFEST_NAME
 from service.artifacts.publishing import (
     Artifact,
-    fetch,
     list_artifacts,
     publish,
     publish_version,
     read_manifest,
-    verify,
 )
 from service.artifacts.runs import Run
 from service.exits import (

@@ -14,7 +14,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from service.artifacts.publishing import fetch, list_artifacts, read_manifest
+from service.artifacts.fetching import fetch
+from service.artifacts.publishing import list_artifacts, read_manifest
 from service.artifacts.runs import Run
 from service.dataset import imagefolder
 from service.dataset.captions.captioners import BlipCaptioner

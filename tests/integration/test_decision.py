@@ -10,8 +10,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import Evaluation, read_json
-from service.artifacts.publishing import fetch, publish, publish_version, read_manifest
+from service.artifacts.publishing import publish, publish_version, read_manifest
 from service.artifacts.runs import Run
 from service.exits import ExitCode
 from service.jobs.evaluate import evaluate

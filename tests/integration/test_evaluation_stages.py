@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from service import miniature
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds import evaluation, measurements
-from service.artifacts.publishing import fetch, list_artifacts, read_manifest
+from service.artifacts.publishing import list_artifacts, read_manifest
 from service.diffusion.drawing import comparison
 from service.evaluation import judges
 from service.evaluation.judges import LoadedJudges

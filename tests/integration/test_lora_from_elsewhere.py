@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import read_json
-from service.artifacts.publishing import fetch, read_manifest
+from service.artifacts.publishing import read_manifest
 from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME
 from service.exits import BadData, MissingInput
 from service.jobs.evaluate import evaluate

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from service.artifacts.publishing import exists, fetch, publish, verify
+from service.artifacts.fetching import fetch, verify
+from service.artifacts.publishing import exists, publish
 from service.artifacts.retention import carry_out, plan_sweep
 from service.artifacts.runs import Run
 from service.exits import AccessDenied, ExitCode, StorageUnreachable, judge

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from service.artifacts.publishing import fetch, list_artifacts, publish
+from service.artifacts.fetching import fetch
+from service.artifacts.publishing import list_artifacts, publish
 from service.artifacts.retention import Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
 from service.exits import AccessDenied

@@ -13,7 +13,7 @@ from service.storage.interface import ObjectStore
 FILES = {
     "lora.safetensors": "The LoRA at this step, under PEFT's names.",
     "best.safetensors": "The LoRA with the lowest held-out loss so far.",
-    "*.bin, *.pkl": "State of optimizer, learning rate, averages and progress, as Accelerate saves it; of use to `train` alone.",
+    "*.bin, *.pkl": "State of optimizer, learning rate, averages and progress, as Accelerate saves it; for `train` alone.",
 }
 
 

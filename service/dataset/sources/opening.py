@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service import miniature, stopping
-from service.artifacts.publishing import fetch
+from service.artifacts.fetching import fetch
 from service.dataset.sources.folders import BucketSource, FolderSource
 from service.dataset.sources.interface import Source
 from service.dataset.sources.web import BingSource, UrlSource

@@ -9,9 +9,9 @@ import structlog
 from PIL import Image
 
 from service.artifacts import layout
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds import images
 from service.artifacts.kinds.images import BASE, GRID, LORA
-from service.artifacts.publishing import fetch
 from service.artifacts.recipes import Result, result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.files import Origin, write_grid, write_pictures

@@ -23,10 +23,11 @@ BLOCK = 1 << 18
 
 
 def md5_of(data: bytes) -> str:
+    """In hex."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def told_md5(answer: Mapping[str, Any]) -> str | None:
+def reported_md5(answer: Mapping[str, Any]) -> str | None:
     """The MD5 of the object or part that an answer is about, where its ETag is one. Encrypted objects have another."""
     etag = str(answer.get("ETag", "")).strip('"')
     encrypted = "SSECustomerAlgorithm" in answer or answer.get("ServerSideEncryption", "AES256") != "AES256"
@@ -66,6 +67,7 @@ class Slice:
         return block
 
     def tell(self) -> int:
+        """How far it was read, in bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -74,6 +76,7 @@ class Slice:
         return self._position
 
     def md5(self) -> str:
+        """Of the whole part, in hex; reads on where nobody has read it to the end."""
         self.seek(self._hashed)
         while self.read(BLOCK):
             pass
@@ -100,9 +103,9 @@ def sent_whole(send: Callable[[], Mapping[str, Any]], md5: Callable[[], str], wh
             if code_of(error) not in DAMAGED_ON_THE_WAY:
                 raise
         else:
-            told = told_md5(answer)
-            if told in (None, before) or told == md5():
+            reported = reported_md5(answer)
+            if reported in (None, before) or reported == md5():
                 return str(answer["ETag"])
-            before = str(told)
+            before = str(reported)
         backoff(number)
     raise StorageUnreachable(f"{what} does not arrive as it is sent; check the network, and what lies between")

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadErro
 
 from service.exits import StorageUnreachable
 from service.storage.parallel import for_each
-from service.storage.s3.bodies import md5_of, told_md5
+from service.storage.s3.bodies import md5_of, reported_md5
 from service.storage.s3.connection import ATTEMPTS, Connection, backoff
 from service.storage.s3.errors import ALREADY_THERE
 
@@ -32,7 +32,7 @@ def read_whole(connection: Connection, key: str) -> bytes:
             backoff(number)
             continue
         # The same content twice is what the server has, and its ETag no MD5.
-        if told_md5(answer) in (None, md5_of(content)) or content == before:
+        if reported_md5(answer) in (None, md5_of(content)) or content == before:
             return content
         before = content
     raise StorageUnreachable(f"s3://{connection.bucket}/{key} does not arrive whole; check the network")
@@ -45,7 +45,7 @@ def download_to(connection: Connection, key: str, target: Path) -> None:
         sink = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             if answer["ContentLength"] <= IN_ONE_STREAM:
-                _copy(connection, key, answer, sink, 0)
+                _copy(connection, key, answer, sink=sink, start=0)
             else:
                 answer["Body"].close()
                 _copy_ranges(connection, key, answer, sink)
@@ -62,12 +62,13 @@ def _copy_ranges(connection: Connection, key: str, whole: Mapping[str, Any], sin
 
     def copy(start: int) -> None:
         end = min(start + RANGE, size)
-        _copy(connection, key, _asked_for(connection, key, start, end, whole["ETag"]), sink, start)
+        part = _asked_for(connection, key, start=start, end=end, etag=whole["ETag"])
+        _copy(connection, key, part, sink=sink, start=start)
 
     for_each(copy, range(0, size, RANGE), f"downloading {key}")
 
 
-def _copy(connection: Connection, key: str, answer: Mapping[str, Any], sink: int, start: int) -> None:
+def _copy(connection: Connection, key: str, answer: Mapping[str, Any], *, sink: int, start: int) -> None:
     """Writes the body of an answer at `start`, asking for the rest as often as it breaks off.
 
     Raises ClientError when the object was replaced meanwhile.
@@ -77,7 +78,7 @@ def _copy(connection: Connection, key: str, answer: Mapping[str, Any], sink: int
     for number in range(ATTEMPTS):
         if number:
             backoff(number)
-            answer = _asked_for(connection, key, position, end, etag)
+            answer = _asked_for(connection, key, start=position, end=end, etag=etag)
         try:
             while block := answer["Body"].read(BLOCK):
                 _write(sink, block, position)
@@ -97,7 +98,7 @@ def _write(sink: int, block: bytes, position: int) -> None:
         rest, position = rest[written:], position + written
 
 
-def _asked_for(connection: Connection, key: str, start: int, end: int, etag: str) -> Mapping[str, Any]:
+def _asked_for(connection: Connection, key: str, *, start: int, end: int, etag: str) -> Mapping[str, Any]:
     return connection.call(
         lambda client: client.get_object(
             Bucket=connection.bucket, Key=key, Range=f"bytes={start}-{end - 1}", IfMatch=etag

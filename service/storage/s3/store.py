@@ -12,7 +12,7 @@ from service.exits import StorageUnreachable
 from service.storage.disk import disk_errors
 from service.storage.interface import NotFound, StoredObject, Unfinished
 from service.storage.keys import checked_key
-from service.storage.s3.bodies import Slice, md5_of, rewound, sent_whole, told_md5
+from service.storage.s3.bodies import Slice, md5_of, reported_md5, rewound, sent_whole
 from service.storage.s3.connection import ATTEMPTS, Connection, backoff
 from service.storage.s3.download import download_to, read_whole
 from service.storage.s3.errors import (
@@ -40,6 +40,7 @@ class S3Store:
         self._connection = Connection(bucket)
 
     def put(self, key: str, data: bytes | Path) -> None:
+        """In one request up to 16 MiB; above in parts, of which those that a broken attempt has sent are not sent again."""
         full = self._full(key)
         if isinstance(data, bytes):
             self._put_bytes(full, data)
@@ -55,6 +56,7 @@ class S3Store:
                 upload_in_parts(self._connection, full, data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        """By a conditional write, and read back: the server may ignore the condition."""
         full = self._full(key)
         for number in range(ATTEMPTS):
             # Asked first, because a server that ignores the condition would overwrite what has long been there.
@@ -72,13 +74,16 @@ class S3Store:
         raise StorageUnreachable(f"{self.uri}/{key} is being written by others all the time; try again")
 
     def get(self, key: str) -> bytes:
+        """Checked against the server's MD5 where it tells one."""
         return read_whole(self._connection, self._full(key))
 
     def download(self, key: str, target: Path) -> None:
+        """Up to 64 MiB in one stream, above in several; what breaks off is taken up again where it broke."""
         with disk_errors(target, "WORK_DIR"):
             download_to(self._connection, self._full(key), target)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Page by page, from the last key on."""
         after, empty = "", True
         while True:
             page = self._connection.call(
@@ -99,6 +104,7 @@ class S3Store:
                 self._connection.require_bucket()
 
     def delete(self, key: str) -> None:
+        """One request, of which a missing key is no failure."""
         full = self._full(key)
         try:
             self._connection.call(lambda client: client.delete_object(Bucket=self.bucket, Key=full), full)
@@ -106,6 +112,7 @@ class S3Store:
             return
 
     def unfinished(self, before: datetime) -> Iterator[Unfinished]:
+        """Multipart uploads without progress since `before`; none where the server cannot tell."""
         for key, name, begun in self._uploads():
             if begun < before:
                 try:
@@ -124,6 +131,7 @@ class S3Store:
                     yield Unfinished(key.removeprefix(self._prefix), name, touched, size)
 
     def discard(self, write: Unfinished) -> None:
+        """Aborts the multipart upload."""
         full = self._full(write.key)
         try:
             self._connection.call(
@@ -183,7 +191,7 @@ class S3Store:
                 self._put_bytes(full, data)
             # After a conflict another write or delete of the key was under way: S3 asks to try again.
             return code_of(error) not in CONFLICT | DAMAGED_ON_THE_WAY
-        if told_md5(answer) not in (None, md5_of(data)):
+        if reported_md5(answer) not in (None, md5_of(data)):
             # Ours, damaged on the way. It is there now, so that no condition lets us mend it.
             self._put_bytes(full, data)
         return True

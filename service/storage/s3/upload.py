@@ -38,7 +38,7 @@ def upload_in_parts(connection: Connection, key: str, file: Path) -> None:
     for begun in (_begun(connection, key, file, parts), None):
         upload, etags = begun or (_begin(connection, key), {})
         try:
-            _send_missing(connection, key, upload, file, parts, etags)
+            _send_missing(connection, key, upload=upload, file=file, parts=parts, etags=etags)
             return
         except ClientError as error:
             if code_of(error) not in NO_UPLOAD:
@@ -50,6 +50,7 @@ def upload_in_parts(connection: Connection, key: str, file: Path) -> None:
 
 
 def parts_of(size: int) -> list[Part]:
+    """The parts of a file of `size` bytes: of 16 MiB, or of more where S3 would not take so many."""
     length = max(PART, -(-size // MOST_PARTS))
     starts = range(0, size, length)
     return [Part(number, start, min(length, size - start)) for number, start in enumerate(starts, 1)]
@@ -109,8 +110,10 @@ def _parts_in(connection: Connection, key: str, upload: str) -> Iterator[tuple[i
 
 
 def _send_missing(
-    connection: Connection, key: str, upload: str, file: Path, parts: Sequence[Part], etags: dict[int, str]
+    connection: Connection, key: str, *, upload: str, file: Path, parts: Sequence[Part], etags: dict[int, str]
 ) -> None:
+    """Sends the parts that are not in `etags`, adds theirs, and completes the upload."""
+
     def send(part: Part) -> None:
         with Slice(file, part.start, part.length) as body:
             etags[part.number] = sent_whole(

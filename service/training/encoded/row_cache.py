@@ -11,9 +11,10 @@ import structlog
 import torch
 from torch import Tensor
 
+from service.artifacts.fetching import fetch
 from service.artifacts.kinds import rows as published
 from service.artifacts.manifest import MANIFEST_NAME
-from service.artifacts.publishing import fetch, list_artifacts
+from service.artifacts.publishing import list_artifacts
 from service.exits import BadData
 from service.storage.interface import ObjectStore
 from service.storage.scratch import scratch_folder

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.artifacts import layout
-from service.artifacts.layout import PLACES, Place, swept_folder
+from service.artifacts.layout import PLACES, swept_folder
+from service.artifacts.places import Place
 from service.exits import BadConfiguration
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)

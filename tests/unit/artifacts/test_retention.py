@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.artifacts.fetching import verify
 from service.artifacts.layout import Checkpoint
-from service.artifacts.publishing import list_artifacts, publish, publish_version, verify
+from service.artifacts.publishing import list_artifacts, publish, publish_version
 from service.artifacts.retention import Keep, carry_out, checkpoints_to_delete, plan_retention, plan_sweep
 from service.artifacts.runs import Run
 from service.exits import BadConfiguration

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors import safe_open
 
-from service.artifacts.publishing import fetch, publish_version
+from service.artifacts.fetching import fetch
+from service.artifacts.publishing import publish_version
 from service.diffusion import families
 from service.diffusion.drawing import comparison
 from service.diffusion.families import family_name, family_of, token_counter

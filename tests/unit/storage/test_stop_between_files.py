@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from service import stopping
+from service.artifacts.fetching import fetch
 from service.artifacts.manifest import MANIFEST_NAME
-from service.artifacts.publishing import exists, fetch, publish, publish_version
+from service.artifacts.publishing import exists, publish, publish_version
 from service.exits import Stopped
 from service.storage.opening import open_store
 
