@@ -12,7 +12,79 @@ SERVICE = Path(__file__).parents[2] / "service"
 
 # Every arrow between two rooms, from the top down: each line may point to rooms of lines below it and to no other. Between a
 # room and its own sub-rooms there is none declared: what holds there is that no module imports itself by way of others.
-ARROWS: dict[str, set[str]] = {}
+ARROWS: dict[str, set[str]] = {
+    "jobs": {
+        "artifacts",
+        "artifacts.kinds",
+        "checks",
+        "dataset",
+        "dataset.captions",
+        "dataset.images",
+        "dataset.report",
+        "dataset.sources",
+        "diffusion",
+        "diffusion.drawing",
+        "evaluation",
+        "exits",
+        "logs",
+        "outcome",
+        "redaction",
+        "settings",
+        "stopping",
+        "storage",
+        "training",
+        "training.encoded",
+        "training.processes",
+    },
+    "dataset.report": {"dataset.images", "templates"},
+    "checks": {"artifacts", "diffusion", "exits", "settings", "stopping", "storage", "storage.s3"},
+    "dataset.captions": {"artifacts", "diffusion", "exits", "logs", "settings", "stopping", "storage"},
+    "dataset.images": {"diffusion", "exits", "logs", "settings", "stopping", "storage"},
+    "diffusion.sd15": {"diffusion.drawing", "exits", "settings", "storage"},
+    "evaluation": {"artifacts.kinds", "diffusion", "exits", "settings", "templates"},
+    "training": {
+        "artifacts",
+        "artifacts.kinds",
+        "diffusion",
+        "diffusion.drawing",
+        "exits",
+        "logs",
+        "settings",
+        "stopping",
+        "storage",
+        "templates",
+    },
+    "training.encoded": {
+        "artifacts",
+        "artifacts.kinds",
+        "diffusion",
+        "exits",
+        "logs",
+        "settings",
+        "storage",
+        "training.processes",
+    },
+    "dataset": {"artifacts", "artifacts.kinds", "exits", "logs", "settings", "stopping", "storage"},
+    "dataset.sources": {"artifacts", "exits", "miniature", "settings", "stopping", "storage"},
+    "diffusion": {"artifacts", "artifacts.kinds", "exits", "miniature", "settings", "stopping", "storage"},
+    "diffusion.drawing": {"artifacts", "artifacts.kinds", "exits", "logs", "settings", "stopping", "storage"},
+    "evaluation.criteria": {"artifacts.kinds", "settings"},
+    "artifacts": {"exits", "settings", "storage"},
+    "artifacts.kinds": {"exits", "storage"},
+    "training.processes": {"exits", "outcome", "settings", "stopping", "storage"},
+    "__main__": {"cpus", "exits", "logs", "outcome", "settings", "stopping"},
+    "storage": {"exits", "logs", "settings"},
+    "storage.s3": {"exits", "settings"},
+    "settings": {"exits", "logs", "redaction"},
+    "logs": {"redaction"},
+    "outcome": {"exits", "redaction"},
+    "stopping": {"exits"},
+    "cpus": set(),
+    "exits": set(),
+    "miniature": set(),
+    "redaction": set(),
+    "templates": set(),
+}
 # Knows nothing of images or models, so that a command line answers before torch is imported.
 LIGHT = {
     "__main__", "exits", "logs", "outcome", "redaction", "stopping", "settings", "storage", "storage.s3", "artifacts",
@@ -91,10 +163,3 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "service" and room(module) in LIGHT])
 def test_settings_storage_and_artifacts_know_nothing_of_images_or_models(module: str) -> None:
     assert {name.split(".")[0] for name in imported(MODULES[module])} & IMAGES_AND_MODELS == set()
-
-
-if __name__ == "__main__":
-    # Prints the arrows as they are, rooms that import others first.
-    from pprint import pprint
-
-    pprint({name: arrows()[name] for name in reversed([*TopologicalSorter(arrows()).static_order()])}, sort_dicts=False)

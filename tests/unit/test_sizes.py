@@ -1,4 +1,7 @@
-"""Long files and functions, and constructors of many parameters, each usually hide a second responsibility."""
+"""How long things may be, and what must say what it does.
+
+Long files and functions, and constructors of many parameters, each usually hide a second responsibility.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -41,3 +44,10 @@ def test_no_file_function_or_constructor_is_too_long_to_be_seen_at_once(path: Pa
         if function.name == "__init__":
             parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
             assert len(parameters) - 1 <= MOST_PARAMETERS, path
+
+
+@pytest.mark.parametrize(
+    "path", [path for room in DOCUMENTED for path in sorted((SERVICE / room).rglob("*.py"))], ids=lambda path: path.name
+)
+def test_what_other_modules_use_of_the_lower_rooms_is_documented(path: Path) -> None:
+    assert [definition.name for definition in public_definitions(path) if not ast.get_docstring(definition)] == []

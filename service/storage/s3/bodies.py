@@ -71,6 +71,7 @@ class Slice:
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves to a place of the slice, counted as in files; returns it. boto3 rewinds a body to send it again."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
         self._position = base + offset
         return self._position

@@ -27,6 +27,8 @@ MOST_PARTS = 10_000
 
 
 class Part(NamedTuple):
+    """A piece of a file: its number, from 1, where it begins, and its length, both in bytes."""
+
     number: int
     start: int
     length: int
