@@ -44,7 +44,7 @@ MEANINGS: dict[ExitCode, Meaning] = {
         "missing input", "run the job that makes it, or correct the variable that the error names"
     ),
     ExitCode.STORAGE_UNREACHABLE: Meaning(
-        "storage unreachable", "start the job again once the store answers; it goes on from what is stored"
+        "storage or model hub unreachable", "start the job again once it answers; it goes on from what is stored"
     ),
     ExitCode.BUG: Meaning(
         "a bug of ours, or no progress in several attempts", "report the stack trace in the log; start the job again"
@@ -101,7 +101,7 @@ class MissingInput(ServiceError):
 
 
 class StorageUnreachable(ServiceError):
-    """The object store does not answer, or not sensibly, after all retries."""
+    """The object store or the model hub does not answer, or not sensibly, after all retries."""
 
     exit_code = ExitCode.STORAGE_UNREACHABLE
 

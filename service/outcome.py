@@ -42,6 +42,7 @@ def guarded(action: Callable[[], object]) -> ExitCode:
 
 def ended(action: Callable[[], object]) -> End:
     """The same, with all that there is to say about the end."""
+    _facts.clear()
     try:
         return End(ExitCode.DONE, result=action())
     except Exception as error:
@@ -57,6 +58,14 @@ def ended(action: Callable[[], object]) -> End:
         message = "interrupted at once; what is finished is stored, start the job again to go on"
         log.info("stopped", reason=message, exit_code=int(ExitCode.STOPPED))
         return End(ExitCode.STOPPED, message, at_once=True)
+
+
+_facts: dict[str, object] = {}
+
+
+def add_facts(**facts: object) -> None:
+    """Adds to the outcome of this process what its job came to, besides the path of what it made."""
+    _facts.update(facts)
 
 
 def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path | None:
@@ -92,7 +101,7 @@ def write_outcome(file: Path | None, job: str, run_id: str, end: End, environmen
         facts |= {"error": end.error}
     elif isinstance(end.result, str):
         facts |= {"artifact": end.result}
-    facts |= {"next": MEANINGS[end.code].next}
+    facts |= _facts | {"next": MEANINGS[end.code].next}
     try:
         # In place, not by renaming: in a pod the file is a mount of its own.
         file.write_bytes(as_json(redacted_values(facts, secrets_of(environment))))

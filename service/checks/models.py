@@ -4,12 +4,12 @@ from pathlib import Path
 
 from service.artifacts.publishing import read_manifest
 from service.checks.result import CheckResult, ok, warning
+from service.diffusion.hub import ANSWER_SECONDS, hub_error
 from service.diffusion.models import ModelFiles, locate_model
-from service.exits import AccessDenied, BadData, MissingInput
+from service.exits import BadData, MissingInput, StorageUnreachable
 from service.settings.models import MINIATURE, OF_BASE, ModelSettings
 from service.storage.opening import open_store
 
-HUB_SECONDS = 10
 # What every model of its kind has at its root.
 CARDS = {
     "model_base": "model_index.json",
@@ -59,9 +59,7 @@ def _require_model(names: set[str], files: ModelFiles, card: str) -> None:
 
 def _check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
     """Online the hub is asked for the revision, offline the cache must have it."""
-    import httpx2  # the hub's library takes a moment to import, and most set-ups never ask it
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub import HfApi, constants  # takes a moment to import, and most set-ups never ask the hub
 
     revision = str(files.options["revision"])
     where = f"{files.variable}={files.name} at revision {revision}"
@@ -73,23 +71,16 @@ def _check_hub(check: str, files: ModelFiles, card: str) -> CheckResult:
             "mirror or `miniature`, or let the job reach the hub"
         )
     try:
-        HfApi().model_info(files.name, revision=revision, timeout=HUB_SECONDS)
-    except GatedRepoError as error:
-        raise AccessDenied(f"{where} is gated; accept its licence on the hub, and set HF_TOKEN") from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise MissingInput(
-            f"{where} is not on the hub, or closed to us; correct the name, give {files.variable}_REVISION with it, or set "
-            "HF_TOKEN"
-        ) from error
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if _cached(files.name, revision, card):
+        HfApi().model_info(files.name, revision=revision, timeout=ANSWER_SECONDS)
+    except Exception as error:
+        meaning = hub_error(error, where)
+        if meaning is None:
+            raise
+        if isinstance(meaning, StorageUnreachable) and _cached(files.name, revision, card):
             advice = "set HF_HUB_OFFLINE=1 to ask the cache alone"
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             return warning(check, f"{files.name} is in the cache, and the hub does not answer: {reason}", advice)
-        raise MissingInput(
-            f"{where} is not in the cache, and the hub does not answer: {reason}; use a folder or an s3:// mirror where "
-            "there is no network"
-        ) from error
+        raise meaning from error
     return ok(check, f"{files.name} on the hub at revision {revision[:12]}")
 
 

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from service import miniature, stopping
 from service.artifacts.fetching import fetch
+from service.diffusion.hub import ask_hub, hub_error, in_cache
 from service.exits import BadData, MissingInput
 from service.settings.models import MINIATURE, OF_BASE, ModelSettings
 from service.storage.opening import open_store
+
+log = structlog.get_logger(__name__)
 
 MINIATURE_FOLDERS = {
     "model_base": miniature.STABLE_DIFFUSION,
@@ -56,15 +61,28 @@ def locate_model(settings: ModelSettings, field: str) -> ModelFiles:
 
 @contextmanager
 def loading(files: ModelFiles) -> Iterator[None]:
-    """Turns the many ways in which `from_pretrained` fails into one line that names the setting."""
-    try:
-        with stopping.nothing_to_save():
+    """Turns the many ways in which `from_pretrained` fails into one line that names the setting.
+
+    A hub is asked first whether it has the model: the libraries would say nothing for minutes. Raises StorageUnreachable for
+    one that does not answer, MissingInput and AccessDenied for what it answers, BadData for files that hold no model.
+    """
+    revision = files.options.get("revision")
+    where = f"{files.variable}={files.name} at revision {revision}"
+    with stopping.nothing_to_save():
+        if revision and not in_cache(files.name, revision):
+            log.info("asking the model hub", model=files.name)
+            ask_hub(files.name, revision, where)
+        try:
             yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "revision" in files.options:
-            raise MissingInput(
-                f"{files.variable}={files.name} cannot be loaded from the hub at revision {files.options['revision']}: "
-                f"{reason} (use a folder, an s3:// mirror, or `miniature` where there is no network)"
-            ) from error
-        raise BadData(f"{files.variable}: {files.name} does not hold a model that loads: {reason}") from error
+        except Exception as error:
+            if revision and (meaning := hub_error(error, where)):
+                raise meaning from error
+            if not isinstance(error, OSError | ValueError):
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if revision:
+                raise MissingInput(
+                    f"{where} cannot be loaded from the hub: {reason} (use a folder, an s3:// mirror, or `miniature` where "
+                    "there is no network)"
+                ) from error
+            raise BadData(f"{files.variable}: {files.name} does not hold a model that loads: {reason}") from error

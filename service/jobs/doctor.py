@@ -19,6 +19,7 @@ from service.checks.result import CheckResult, CheckStatus, first_failure, resul
 from service.checks.storage import storage_checks
 from service.exits import BadConfiguration, ChecksFailed
 from service.logs import configure_logs, on_terminal
+from service.outcome import add_facts
 from service.redaction import redacted, secrets_of
 from service.settings.catalogue import all_settings
 from service.settings.doctor import DoctorSettings
@@ -30,7 +31,7 @@ COLOURS = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.F
 log = structlog.get_logger(__name__)
 
 
-def doctor(flags: list[str]) -> str:
+def doctor(flags: list[str]) -> None:
     """Reports a result for each check, then how many failed.
 
     Raises ChecksFailed with the exit code of the first failure: the one with which a job would end.
@@ -55,7 +56,7 @@ def doctor(flags: list[str]) -> str:
         )
     warnings = sum(result.status == CheckStatus.WARNING for result in results)
     log.info("fit", checks=len(results), warnings=warnings)
-    return f"{len(results)} checks, {warnings} warnings"
+    add_facts(checks=len(results), warnings=warnings)
 
 
 def _all_checks(settings: DoctorSettings, refused: Set[str]) -> Iterator[CheckResult]:

@@ -25,6 +25,7 @@ from service.evaluation.judges import LoadedJudges
 from service.evaluation.report import write_evaluation
 from service.evaluation.sample import Sample, Sides
 from service.exits import Rejected
+from service.outcome import add_facts
 from service.settings.evaluate import EvaluateSettings
 from service.settings.identity import identity
 from service.storage.opening import open_store
@@ -45,6 +46,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     path = decided(run, settings, lora, dataset_of(run, settings, lora))
     found = evaluation.read_json(fetch(run.store, path, settings.work_dir))
     page = f"{path}/{evaluation.PAGE_FILE}"
+    add_facts(decision=found.decision, reason=found.reason)
     log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=page)
     if settings.fail_unless_promoted and found.decision != "promote":
         raise Rejected(found.reason)

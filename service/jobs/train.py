@@ -1,7 +1,7 @@
 """`sdlora train`: a data set in, checkpoints and a LoRA out."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,16 +12,18 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from service import stopping
 from service.artifacts.fetching import fetch
-from service.artifacts.notes import Config
+from service.artifacts.notes import Complete, Config
 from service.artifacts.runs import Run
 from service.diffusion.families import family_of
 from service.diffusion.family import Denoiser, Parts
 from service.diffusion.images import read_split
 from service.diffusion.lora import assert_alive
+from service.exits import BadData
 from service.logs import configure_logs
-from service.outcome import guarded
+from service.outcome import add_facts, guarded
 from service.settings.identity import identity
 from service.settings.train import TrainSettings
+from service.storage.interface import NotFound
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
@@ -57,13 +59,21 @@ def train(settings: TrainSettings) -> str:
     recipe = identity(settings, dataset=dataset_path)
     if is_complete(run, recipe):
         log.info("already complete", lora=run.lora_path)
-        return run.lora_path
+        return _reported(run)
     workers = planned_workers(settings, os.environ, gpu_count())
     if workers.needed and not is_worker(os.environ):
         run_workers(worker_main, settings, workers)
     else:
         with reporting_lost_peers():
             _train_in_this_process(run, dataset_path, recipe, settings)
+    return _reported(run)
+
+
+def _reported(run: Run) -> str:
+    """The path of the LoRA, with what the training came to in its outcome."""
+    with suppress(NotFound, BadData):  # stopped between the LoRA and its note
+        complete = Complete.read(run.store, run.run_id)
+        add_facts(steps=complete.steps, held_out_ratio=complete.held_out_ratio)
     return run.lora_path
 
 
@@ -118,13 +128,9 @@ def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], 
         pictures = SamplePictures(shown, prompts)
 
         status.enter("training")
-        trainer.fit(
-            [
-                Checkpoints(folder, uploads, coordinator, status, settings),
-                Samples(pictures, run=run, recipe=recipe, folder=folder, coordinator=coordinator, status=status),
-                StopOnRequest(coordinator),
-            ]
-        )
+        saving = Checkpoints(folder, uploads, coordinator, status, settings)
+        drawing = Samples(pictures, run=run, recipe=recipe, folder=folder, coordinator=coordinator, status=status)
+        trainer.fit([saving, drawing, StopOnRequest(coordinator)])
         status.enter("publishing")
         result = Result(run, recipe, dataset_path, images, trainer, trainer.install_result())
         assert_alive(trainer.lora())

@@ -35,7 +35,7 @@ def checked_path(path: Path) -> Path:
     return path
 
 
-def checked_artifact(path: str) -> str:
+def _checked_artifact(path: str) -> str:
     """The path itself; raises ValueError for one that cannot be an artifact's below ARTIFACTS_URI."""
     if SCHEME.match(path) or path.startswith("/") or not _stays_below(path):
         raise ValueError(
@@ -50,4 +50,4 @@ def _stays_below(path: str) -> bool:
 
 Place = Annotated[str, AfterValidator(checked_place)]
 LocalPath = Annotated[Path, AfterValidator(checked_path)]
-ArtifactPath = Annotated[str, AfterValidator(checked_artifact)]
+ArtifactPath = Annotated[str, AfterValidator(_checked_artifact)]

@@ -1,4 +1,4 @@
-"""Folders as people have them, on a disk and in a bucket alike: every caption is used, or somebody is told."""
+"""Folders as people have them, on a disk and in a bucket alike: every caption is used, refused or counted."""
 
 import csv
 import json

@@ -11,7 +11,7 @@ import pytest
 
 from service.artifacts.publishing import list_artifacts
 from service.dataset.preparation import Preparation
-from service.exits import ExitCode, MissingInput
+from service.exits import BadData, ExitCode, MissingInput
 from service.jobs import data_prep
 from service.storage.opening import open_store
 from tests.conftest import use
@@ -248,6 +248,22 @@ def test_what_was_down_is_asked_again_by_the_next_attempt_and_what_is_gone_is_no
     assert {url for url in web.answers if web.asked(url) > before[url]} == {down}
     lines = (tmp_path / "artifacts" / path / "provenance" / "candidates.jsonl").read_text().splitlines()
     assert {entry["origin"]: entry["reason"] for entry in map(json.loads, lines)}[down] is None
+
+
+def test_what_an_older_version_has_done_is_not_done_again(web: Web, prepare: Any, tmp_path: Path) -> None:
+    wide_web(web, tmp_path / "list.csv", 30)
+    common = {"source": "urls", "urls": str(tmp_path / "list.csv"), "captioner": "sidecar"}
+    with pytest.raises(BadData, match="MIN_IMAGES"):
+        prepare(**common, min_images=100)
+    for file in (tmp_path / "artifacts").rglob("outcomes/*.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            if line["features"]:
+                del line["features"]["lossless"]  # which it did not know
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = len(web.requests)
+    prepare(**common)
+    assert len(web.requests) == asked
 
 
 def test_a_finished_preparation_is_not_done_again_and_leaves_no_copies(web: Web, prepare: Any, tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from service.checks.storage import storage_checks
 from service.exits import ExitCode
 from service.storage.opening import open_store
 from tests.conftest import use
-from tests.servers import S3Server, environment_for, free_port, refusing_server
+from tests.servers import S3Server, answering, environment_for, free_port, refusing_server
 
 STORAGE = ("write", "read", "list", "conditional write", "multipart", "delete")
 Doctor = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
@@ -227,7 +226,7 @@ def test_online_the_hub_is_asked_for_the_revision(
     gone = doctor(MODEL_CLIP="someone/clip", MODEL_CLIP_REVISION="a" * 40)
     assert there[0] == ExitCode.DONE
     assert (other[0], "MODEL_CLIP_REVISION" in other[1]["model clip"]["advice"]) == (ExitCode.MISSING_INPUT, True)
-    assert (gone[0], "does not answer" in gone[1]["model clip"]["fact"]) == (ExitCode.MISSING_INPUT, True)
+    assert (gone[0], "does not answer" in gone[1]["model clip"]["fact"]) == (ExitCode.STORAGE_UNREACHABLE, True)
 
 
 def test_on_a_terminal_the_findings_are_a_table(
@@ -244,29 +243,6 @@ def test_on_a_terminal_the_findings_are_a_table(
     assert "settings train" in shown
     assert "TRAIN_RANK='0'" in shown
     assert "{" not in shown
-
-
-@contextmanager
-def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self)
-
-        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

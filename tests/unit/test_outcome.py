@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.__main__ import run
 from service.exits import MEANINGS, ExitCode
-from service.outcome import MOST_BYTES, End, as_json, place, write_outcome
+from service.outcome import MOST_BYTES, End, add_facts, as_json, ended, place, write_outcome
 from service.redaction import redacted, redacted_values, secrets_of
 
 LONG = st.builds(lambda part, times: part * times, st.text(max_size=30), st.integers(0, 400))
@@ -60,6 +60,20 @@ def test_success_is_told_with_what_was_made(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "outcome").read_text())
     assert (told["exit_code"], told["artifact"]) == (0, "runs/r/lora")
     assert "error" not in told
+
+
+def test_it_holds_what_the_job_came_to_and_nothing_of_the_job_before(tmp_path: Path) -> None:
+    def evaluate() -> str:
+        add_facts(decision="hold", reason="nothing is worse")
+        return "runs/r/evaluation/1"
+
+    write_outcome(tmp_path / "outcome", "evaluate", "r", ended(evaluate), {})
+    outcome = json.loads((tmp_path / "outcome").read_text())
+    assert (outcome["artifact"], outcome["decision"], outcome["reason"]) == (
+        "runs/r/evaluation/1", "hold", "nothing is worse",
+    )  # fmt: skip
+    write_outcome(tmp_path / "outcome", "infer", "r", ended(lambda: "runs/r/images/1"), {})
+    assert "decision" not in json.loads((tmp_path / "outcome").read_text())
 
 
 def test_in_a_pod_it_goes_where_kubernetes_looks_and_elsewhere_nowhere(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ GRID = "grid.png"
 
 
 FILES = {
-    f"{BASE}/00000.png, …": "What the base model drew, prompt by prompt; the text `parameters` in each is its recipe in JSON.",
+    f"{BASE}/00000.png, …": "What the base model drew, prompt by prompt. Each tells how, in the texts `parameters`, "
+    "laid out as A1111 does, and `sdlora`, the whole recipe in JSON.",
     f"{LORA}/00000.png, …": "The same prompts and seeds with the LoRA.",
     GRID: "Both in one picture.",
 }

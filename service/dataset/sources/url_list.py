@@ -59,22 +59,25 @@ def candidates_of(content: bytes, place: str) -> Captioned:
         next((one for one in columns if one in names), "") for names in (CAPTION_COLUMNS, LICENCE_COLUMNS)
     )
     candidates: list[Candidate] = []
+    captions: dict[str, str] = {}
     notes: Counter[Note] = Counter()
     for _, cells in rows:
         if not (url := cells.get("url")):
             notes[Note.ROWS_WITHOUT_IMAGE] += 1
             continue
+        if (text := cells.get(caption)) and captions.setdefault(url, text) != text:
+            notes[Note.CAPTIONED_TWICE] += 1
         candidates.append(
             Candidate(
                 len(candidates),
                 url,
                 page=cells.get("page") or None,
                 licence=cells.get(licence) or None,
-                caption=cells.get(caption) or None,
+                caption=text or None,
             )
         )
     if notes:
-        log.warning("rows without a URL are passed over", rows=notes[Note.ROWS_WITHOUT_IMAGE])
+        log.warning("captions were not read", **{str(note): count for note, count in notes.items()})
     return Captioned(candidates, notes)
 
 

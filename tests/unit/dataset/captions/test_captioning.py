@@ -85,7 +85,7 @@ def test_nobody_describes_an_image_where_the_captions_are_to_come_with_them(tmp_
     assert counting.batches == []
 
 
-def test_a_caption_is_cut_to_what_the_text_encoder_reads_and_that_is_told(tmp_path: Path) -> None:
+def test_a_caption_is_cut_to_what_the_text_encoder_reads_and_that_is_counted(tmp_path: Path) -> None:
     with capture_logs() as events:
         captions, notes = captions_for(
             [record(0, caption="a red cat, " * 60)], image_of, settings(), LocalStore(tmp_path)

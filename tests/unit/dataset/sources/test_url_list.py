@@ -57,7 +57,7 @@ def test_text_that_a_writer_left_as_bytes_is_text() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"caption\na cat\n", b"PAR1 but no table", b"a,b\n1,2,3,4\n"])
-def test_what_is_no_list_is_told_with_its_place(content: bytes) -> None:
+def test_what_is_no_list_is_named_with_its_place(content: bytes) -> None:
     with pytest.raises(BadData, match="DATA_PREP_URLS=list"):
         candidates_of(content, "list")
 
@@ -93,3 +93,10 @@ def test_a_row_without_a_caption_is_an_image_nevertheless_and_a_piece_of_one_is_
     assert origins(b"url,caption\nhttp://a\n") == [("http://a", None)]
     with pytest.raises(BadData, match="line 3: "):
         candidates_of(b"url,caption\nhttp://a,a boat\nat sea\n", "list")
+
+
+def test_an_image_that_two_rows_caption_differently_is_counted() -> None:
+    content = b"url,caption\nhttp://a,a boat\nhttp://b,a dog\nhttp://a,a ship\nhttp://b,a dog\nhttp://a\n"
+    found, notes = candidates_of(content, "list")
+    assert [candidate.caption for candidate in found] == ["a boat", "a dog", "a ship", "a dog", None]
+    assert notes == {Note.CAPTIONED_TWICE: 1}
