@@ -48,12 +48,15 @@ class Posterior(NamedTuple):
 class LoraFiles:
     """What an export has written, for whoever tells how it is used.
 
-    pipeline: the class of diffusers that loads the file `weights`; elsewhere: the file for ComfyUI and A1111.
+    pipeline: the class of diffusers that loads the file `weights`; elsewhere: the file for ComfyUI and A1111; inside: what
+    has the adapter, in words; tag: the family's on model hubs.
     """
 
     pipeline: str
     weights: str
     elsewhere: str
+    inside: str
+    tag: str
 
 
 class NoiseScheduler(Protocol):
@@ -115,6 +118,7 @@ class Denoiser(nn.Module, ABC):
     def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
         """Writes the adapter into the folder in all forms that programs read, with `facts` in the files' headers.
 
+        The form for diffusers is called `lora.WEIGHTS_NAME`, whatever the family.
         The same adapter gives the same bytes, whenever it is written.
         """
 

@@ -6,7 +6,7 @@ import structlog
 
 from service.artifacts.kinds.lora import Lora, read, write_imported
 from service.artifacts.runs import Run
-from service.diffusion.sd15.lora_files import WEIGHTS_NAME, check_lora
+from service.diffusion.lora import WEIGHTS_NAME, check_lora
 from service.exits import MissingInput
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store

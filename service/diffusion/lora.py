@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from service.diffusion.family import Condition, Denoiser
@@ -15,6 +18,8 @@ from service.exits import BadConfiguration, BadData
 from service.settings.train import TrainSettings
 
 ADAPTER = "default"
+WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+"""The name that diffusers looks for: so an export of every family calls the file for it."""
 
 
 def add_adapter(model: Any, targets: Sequence[str], settings: TrainSettings, *, dora: bool) -> None:
@@ -100,6 +105,19 @@ def without_adapter(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+
+
+def check_lora(file: Path) -> None:
+    """Raises BadData for a file that is no LoRA, or has weights that are not finite: all pictures would be black."""
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise BadData(f"the LoRA {file.name} cannot be read: {error}") from error
+    if not any("lora" in name.lower() for name in weights):
+        raise BadData(f"{file.name} is no LoRA: none of its {len(weights)} tensors bears the name of one")
+    broken = sorted(name for name, weight in weights.items() if not bool(torch.isfinite(weight).all()))
+    if broken:
+        raise BadData(f"the LoRA {file.name} has weights that are not finite, the first in {broken[0]}")
 
 
 def assert_alive(state: Mapping[str, Tensor]) -> None:

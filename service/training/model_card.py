@@ -60,7 +60,7 @@ def training_facts(recipe: Mapping[str, Any], images: int, steps: int, predictio
     return {
         "modelspec.title": f"LoRA for {recipe['model_base']}",
         "modelspec.resolution": f"{recipe['resolution']}x{recipe['resolution']}",
-        "modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon",
+        "modelspec.prediction_type": "v" if prediction == "v_prediction" else prediction,
         "ss_sd_model_name": str(recipe["model_base"]),
         "ss_num_train_images": str(images),
         "ss_steps": str(steps),

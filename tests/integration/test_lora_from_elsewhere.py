@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import read_json
 from service.artifacts.publishing import read_manifest
-from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME
+from service.diffusion.lora import WEIGHTS_NAME
+from service.diffusion.sd15.lora_files import KOHYA_NAME
 from service.exits import BadData, MissingInput
 from service.jobs.evaluate import evaluate
 from service.jobs.infer import infer

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from service.diffusion.family import Condition, Denoiser, LoraFiles, NoiseScheduler, Sampler
-from service.diffusion.sd15.lora_files import KOHYA_NAME, PIPELINE, WEIGHTS_NAME, save_lora
+from service.diffusion.lora import WEIGHTS_NAME
+from service.diffusion.sd15.lora_files import KOHYA_NAME, PIPELINE, save_lora
 from service.diffusion.sd15.prompts import STATES, TOKENS
 from service.diffusion.sd15.sampler import UNetSampler
 from service.settings.train import TrainSettings
@@ -60,4 +61,5 @@ class UNetDenoiser(Denoiser):
     def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
         """Both files of `save_lora`."""
         save_lora(folder, self, facts)
-        return LoraFiles(PIPELINE, WEIGHTS_NAME, KOHYA_NAME)
+        inside = "the U-Net" if self.text_encoder is None else "U-Net and text encoder"
+        return LoraFiles(PIPELINE, WEIGHTS_NAME, KOHYA_NAME, inside, tag="stable-diffusion")

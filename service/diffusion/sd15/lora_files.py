@@ -9,16 +9,13 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from service.diffusion.family import Denoiser
-from service.diffusion.lora import ADAPTER, lora_state, part_of
-from service.exits import BadData
+from service.diffusion.lora import ADAPTER, WEIGHTS_NAME, lora_state, part_of
 
 PIPELINE = StableDiffusionPipeline.__name__
-WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 KOHYA_NAME = "kohya_lora_weights.safetensors"
 KOHYA_PARTS = {
     "lora_A.weight": "lora_down.weight",
@@ -108,16 +105,3 @@ def _complete_header(file: Path, facts: Mapping[str, str]) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
-
-
-def check_lora(file: Path) -> None:
-    """Raises BadData for a file that is no LoRA, or has weights that are not finite: all pictures would be black."""
-    try:
-        weights = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise BadData(f"the LoRA {file.name} cannot be read: {error}") from error
-    if not any("lora" in name.lower() for name in weights):
-        raise BadData(f"{file.name} is no LoRA: none of its {len(weights)} tensors bears the name of one")
-    broken = sorted(name for name, weight in weights.items() if not bool(torch.isfinite(weight).all()))
-    if broken:
-        raise BadData(f"the LoRA {file.name} has weights that are not finite, the first in {broken[0]}")

@@ -14,11 +14,11 @@ from PIL import Image
 from torch import nn
 
 from service.diffusion.drawing.requests import Drawing, Request
+from service.diffusion.lora import WEIGHTS_NAME, check_lora
 from service.diffusion.models import loading, locate_model
 from service.diffusion.sd15.components import Components
 from service.diffusion.sd15.denoiser import UNetDenoiser
 from service.diffusion.sd15.latents import load_vae
-from service.diffusion.sd15.lora_files import WEIGHTS_NAME, check_lora
 from service.diffusion.sd15.noise import DDPMNoise
 from service.exits import BadData
 from service.settings.models import DiffusionSettings

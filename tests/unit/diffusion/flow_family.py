@@ -18,14 +18,13 @@ from torch.nn import functional as F
 
 from service.diffusion.drawing.requests import Drawing, Request
 from service.diffusion.family import Condition, Denoiser, LoraFiles, NoiseScheduler, Posterior, Sampler
-from service.diffusion.lora import add_adapter, check_targets, load_lora_state, lora_state
+from service.diffusion.lora import WEIGHTS_NAME, add_adapter, check_targets, load_lora_state, lora_state
 from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
 from service.storage.parallel import StopCheck
 
 WORDS, WIDTH, CHANNELS, PATCH = 6, 12, 4, 8
 TIMESTEPS = 1000
-WEIGHTS = "flow_lora.safetensors"
 
 
 class FlowTransformer(PeftAdapterMixin, nn.Module):
@@ -90,8 +89,8 @@ class FlowDenoiser(Denoiser):
         return draw
 
     def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
-        save_file(lora_state(self), folder / WEIGHTS, metadata=dict(facts))
-        return LoraFiles("FlowPipeline", WEIGHTS, WEIGHTS)
+        save_file(lora_state(self), folder / WEIGHTS_NAME, metadata=dict(facts))
+        return LoraFiles("FlowPipeline", WEIGHTS_NAME, WEIGHTS_NAME, "the transformer", "flow")
 
 
 @torch.no_grad()
@@ -160,6 +159,7 @@ class FlowParts:
 
 
 class FlowPipeline:
+    sampler = "Euler"
     device = torch.device("cpu")
 
     def __init__(self, parts: FlowParts, settings: TrainSettings) -> None:
@@ -175,7 +175,7 @@ class FlowPipeline:
 
     def put_on_lora(self, folder: Path, scale: float = 1.0) -> None:
         self.denoiser = self.parts.trainable(self._settings, torch.float32)
-        load_lora_state(load_file(folder / WEIGHTS), self.denoiser)
+        load_lora_state(load_file(folder / WEIGHTS_NAME), self.denoiser)
 
     def _pictures(self, requests: Sequence[Request], drawing: Drawing, stop_check: StopCheck) -> Iterator[Image.Image]:
         for request in requests:

@@ -14,11 +14,12 @@ from service.artifacts.fetching import fetch
 from service.artifacts.publishing import publish_version
 from service.diffusion import families
 from service.diffusion.drawing import comparison
+from service.diffusion.drawing.files import OURS
 from service.diffusion.families import family_name, family_of, token_counter
 from service.diffusion.family import Family
 from service.diffusion.held_out import losses_of
 from service.diffusion.images import CaptionedImage, read_split
-from service.diffusion.lora import lora_parameters
+from service.diffusion.lora import WEIGHTS_NAME, lora_parameters
 from service.exits import BadConfiguration
 from service.jobs import infer as infer_job
 from service.jobs import train as train_job
@@ -30,7 +31,7 @@ from service.training.encoded.loading import encode_dataset
 from service.training.processes.coordinator import Coordinator
 from service.training.randomness import draw, global_batch
 from service.training.trainer import Trainer
-from tests.unit.diffusion.flow_family import TIMESTEPS, WEIGHTS, FlowDenoiser, FlowFamily, FlowParts
+from tests.unit.diffusion.flow_family import TIMESTEPS, FlowDenoiser, FlowFamily, FlowParts
 from tests.unit.training.building import distance, trained_state
 
 CAPTIONS = ("red boat", "a green boat at sea", "blue", "red boat")
@@ -156,12 +157,15 @@ def test_train_and_infer_publish_a_lora_and_pictures_of_it(monkeypatch: pytest.M
     settings = settings.model_copy(update={"dataset": dataset.path})
 
     lora = fetch(store, train_job.train(settings), settings.work_dir)
-    with safe_open(lora / WEIGHTS, "pt") as file:
+    with safe_open(lora / WEIGHTS_NAME, "pt") as file:
         assert "transformer.to_q.lora_A.weight" in file.keys()  # noqa: SIM118
         assert file.metadata()["ss_steps"] == str(STEPS)
+        assert file.metadata()["modelspec.prediction_type"] == "flow"
     card = (lora / "README.md").read_text()
     assert "from diffusers import FlowPipeline" in card
-    assert f'weight_name="{WEIGHTS}"' in card
+    assert f'weight_name="{WEIGHTS_NAME}"' in card
+    assert "in 6 modules of the transformer,\n" in card
+    assert "\n- flow\n" in card
     assert (lora / "samples.png").exists()
 
     drawn = InferSettings(
@@ -172,7 +176,7 @@ def test_train_and_infer_publish_a_lora_and_pictures_of_it(monkeypatch: pytest.M
     base, styled = (Image.open(folder / kind / "00001.png") for kind in ("base", "lora"))
     assert base.size == (64, 64)
     assert base.tobytes() != styled.tobytes()
-    assert json.loads(str(styled.info["parameters"]))["prompt"] == "red boat"
+    assert json.loads(str(styled.info[OURS]))["prompt"] == "red boat"
 
 
 def test_its_held_out_loss_is_measured_on_the_pipeline_as_it_is(images: list[CaptionedImage], tmp_path: Path) -> None:

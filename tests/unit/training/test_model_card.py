@@ -16,7 +16,7 @@ def card(file: Path, samples: list[str], **settings: str) -> str:
     recipe = identity(TrainSettings.model_validate(settings), dataset="datasets/ours/1")
     write_card(
         file, name="ours-1", recipe=recipe, images=20, modules=128, steps=100, of_step=100, ratio=0.9, samples=samples,
-        files=LoraFiles("StableDiffusionPipeline", "pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors"),
+        files=LoraFiles("StableDiffusionPipeline", "lora.safetensors", "kohya.safetensors", "the U-Net", "stable-diffusion"),
         prompt='8-bit, a "cat"',
     )  # fmt: skip
     return file.read_text()

@@ -8,10 +8,11 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from service import miniature
+from service.diffusion.lora import WEIGHTS_NAME
 from service.diffusion.sd15.components import load_components
 from service.diffusion.sd15.denoiser import UNetDenoiser
 from service.diffusion.sd15.lora import add_lora
-from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME, save_lora
+from service.diffusion.sd15.lora_files import KOHYA_NAME, save_lora
 from service.settings.train import TrainSettings
 from tests.unit.diffusion.building import small_unet, trained, with_lora
 

@@ -8,10 +8,10 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from service import miniature
-from service.diffusion.lora import assert_effect, lora_parameters, lora_state
+from service.diffusion.lora import WEIGHTS_NAME, assert_effect, lora_parameters, lora_state
 from service.diffusion.sd15.components import load_components
 from service.diffusion.sd15.denoiser import UNetDenoiser
-from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME, save_lora
+from service.diffusion.sd15.lora_files import KOHYA_NAME, save_lora
 from service.diffusion.sd15.prompts import STATES, TOKENS, tokenize_prompt
 from service.exits import BadData
 from service.settings.train import TrainSettings

@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from service.diffusion.drawing.requests import Drawing, Request
-from service.diffusion.sd15.lora_files import KOHYA_NAME, WEIGHTS_NAME, save_lora
+from service.diffusion.lora import WEIGHTS_NAME
+from service.diffusion.sd15.lora_files import KOHYA_NAME, save_lora
 from service.diffusion.sd15.pipeline import SD15Pipeline, open_pipeline
 from service.exits import BadData
 from service.settings.infer import InferSettings
