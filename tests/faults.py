@@ -71,6 +71,7 @@ class Request(NamedTuple):
 
 
 Matches = Callable[[Request], bool]
+Headers = list[tuple[str, str]]
 
 
 def anything(_: Request) -> bool:
@@ -99,6 +100,10 @@ class Faults:
     requests: list[Request] = field(default_factory=list)
     happened: Counter[Fault] = field(default_factory=Counter)
     planned: deque[tuple[Fault, Matches, int]] = field(default_factory=deque)
+    refuses: "Callable[[Request], tuple[int, str, str] | None] | None" = None
+    """What a server of this kind answers to some requests for good: status, code and message."""
+    edits: "Callable[[Request, Headers, bytes], tuple[Headers, bytes]] | None" = None
+    """What a server of this kind makes of the headers and the body of an answer, for good."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def plan(self, fault: Fault, matches: Matches = anything, skip: int = 0) -> None:
@@ -142,14 +147,22 @@ def faulty(server: S3Server) -> Iterator[Faults]:
             names = frozenset(parse_qs(address.query, keep_blank_values=True))
             request = Request(self.command, address.path, names, "If-None-Match" in self.headers, token, part)
             fault = faults.next_for(request)
+            refusal = faults.refuses(request) if faults.refuses else None
             try:
-                self.suffer(fault, body)
+                if refusal:
+                    self.refuse(*refusal)
+                else:
+                    self.suffer(request, fault, body)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True  # the client has given up
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = relay  # noqa: N815
 
-        def suffer(self, fault: Fault | None, body: bytes) -> None:
+        def refuse(self, status: int, code: str, message: str) -> None:
+            content = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+            self.answer(status, [("Content-Type", "application/xml")], content)
+
+        def suffer(self, request: Request, fault: Fault | None, body: bytes) -> None:
             if fault is Fault.TRUNCATED_REQUEST:
                 self.forward_half(body)
                 self.reset()
@@ -157,10 +170,10 @@ def faulty(server: S3Server) -> Iterator[Faults]:
             if fault is Fault.CORRUPT_REQUEST:
                 body = flipped(body)
             status, headers, content = (0, [], b"") if fault in NEVER_ARRIVES else self.forward(body)
+            if faults.edits:
+                headers, content = faults.edits(request, headers, content)
             if fault in ANSWERS:
-                status, code = ANSWERS[fault]
-                content = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
-                self.answer(status, [("Content-Type", "application/xml")], content)
+                self.refuse(*ANSWERS[fault], "as told")
             elif fault in (Fault.STALL_BEFORE, Fault.STALL_AFTER):
                 stopping.wait(STALL_SECONDS)
                 self.reset()

@@ -12,11 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
 from botocore.exceptions import ClientError
 
 from service.exits import StorageUnreachable
-from service.storage.s3.connection import ATTEMPTS, backoff
+from service.storage.s3.connection import ATTEMPTS, Connection, backoff
 from service.storage.s3.errors import DAMAGED_ON_THE_WAY, code_of
+
+log = structlog.get_logger(__name__)
 
 MD5 = re.compile(r"^[0-9a-f]{32}$")
 BLOCK = 1 << 18
@@ -91,22 +94,29 @@ def rewound(body: bytes | Slice) -> Any:
     return body
 
 
-def sent_whole(send: Callable[[], Mapping[str, Any]], md5: Callable[[], str], what: str) -> str:
+def sent_whole(connection: Connection, send: Callable[[], Mapping[str, Any]], md5: Callable[[], str], what: str) -> str:
     """Sends until the server says that it has what was sent. Returns its ETag.
 
-    When it tells the same other ETag twice, its ETags are no MD5, as those of some servers.
+    When it tells the same other ETag twice, its ETags are no MD5, as those of some servers. When it tells another each time
+    they are none either, as those of gateways that encrypt without saying so; the network damages no thing so often. That
+    is a warning, once: the sha256 of the manifest still guards.
     """
-    before = ""
+    before, answer = "", None
     for number in range(ATTEMPTS):
         try:
             answer = send()
         except ClientError as error:
             if code_of(error) not in DAMAGED_ON_THE_WAY:
                 raise
+            answer = None
         else:
             reported = reported_md5(answer)
-            if reported in (None, before) or reported == md5():
+            if not connection.etags_are_md5 or reported in (None, before) or reported == md5():
                 return str(answer["ETag"])
             before = str(reported)
         backoff(number)
+    if answer is not None:
+        connection.etags_are_md5 = False
+        log.warning("ETags of the server are no MD5 of what it was sent; they are no longer compared", example=what)
+        return str(answer["ETag"])
     raise StorageUnreachable(f"{what} does not arrive as it is sent; check the network, and what lies between")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 import botocore.session
@@ -45,6 +45,8 @@ class Connection:
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
+        self.etags_are_md5 = True
+        """False once a server was found to tell ETags that are none, without saying that it encrypts."""
         self._bucket_seen = False
         self._lock = threading.Lock()
         with self.explaining():
@@ -138,8 +140,8 @@ def new_client(
         },
         s3={"addressing_style": settings.s3_addressing_style} if settings.s3_addressing_style != "auto" else None,
         # boto3's own default sends checksums that many servers other than AWS refuse.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
+        request_checksum_calculation=_chosen(session, "request_checksum_calculation") or "when_required",
+        response_checksum_validation=_chosen(session, "response_checksum_validation") or "when_required",
         connect_timeout=settings.s3_connect_timeout,
         read_timeout=settings.s3_read_timeout,
         max_pool_connections=CONNECTIONS,
@@ -148,6 +150,11 @@ def new_client(
     # boto3 reads AWS_DEFAULT_REGION and its files; pods are given AWS_REGION; other servers take any.
     region = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
     return boto3.Session(botocore_session=session).client("s3", config=configuration, region_name=region)
+
+
+def _chosen(session: botocore.session.Session, name: str) -> Any:
+    """What the user set in the environment or in boto3's file, whose own default we do not want."""
+    return os.environ.get(f"AWS_{name.upper()}") or session.get_scoped_config().get(name)
 
 
 def _credentials(session: botocore.session.Session) -> tuple[str | None, ...]:

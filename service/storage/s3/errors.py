@@ -23,8 +23,10 @@ from service.exits import AccessDenied, BadConfiguration, MissingInput, ServiceE
 NOT_THERE = frozenset({"NoSuchKey", "404", "NotFound"})
 ALREADY_THERE = frozenset({"PreconditionFailed", "412"})
 CONFLICT = frozenset({"ConditionalRequestConflict", "409"})
-NO_CONDITIONS = frozenset({"NotImplemented", "501"})
-CANNOT = NO_CONDITIONS | {"MethodNotAllowed", "405"}
+NOT_IMPLEMENTED = frozenset({"NotImplemented", "501"})
+# Some servers refuse a header that they do not know, in place of ignoring it.
+NO_CONDITIONS = NOT_IMPLEMENTED | {"InvalidRequest", "InvalidArgument"}
+CANNOT = NOT_IMPLEMENTED | {"MethodNotAllowed", "405"}
 # The number stands for an answer whose body did not arrive whole.
 NO_UPLOAD = frozenset({"NoSuchUpload", "404"})
 DAMAGED_ON_THE_WAY = frozenset({"BadDigest", "InvalidDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"})
@@ -32,7 +34,19 @@ DAMAGED_ON_THE_WAY = frozenset({"BadDigest", "InvalidDigest", "IncompleteBody", 
 REFUSALS = frozenset(
     {"401", "403", "AccessDenied", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 )
-WRONG_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+WRONG_REGION = frozenset(
+    {
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "InvalidRegionName",
+        "InvalidLocationConstraint",
+    }
+)
+FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "InsufficientCapacity", "507"})
+FULL_WORDS = ("cap exceeded", "quota", "storage is full", "insufficient storage")
+"""Of servers that have no code of their own for it; some say so with 403."""
+TOO_LARGE = frozenset({"EntityTooLarge", "413"})
 NO_CREDENTIALS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -79,10 +93,19 @@ def explained(error: Exception, bucket: str) -> ServiceError:
 def _answered(error: ClientError, bucket: str, where: str, reason: str) -> ServiceError:
     code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if status in (401, 403) or code in REFUSALS:
+    if code in FULL or status == 507 or any(words in reason.lower() for words in FULL_WORDS):
+        return StorageUnreachable(f"{where} is full: {reason}; free space there, or raise its quota or cap")
+    if code in TOO_LARGE or status == 413:
+        return StorageUnreachable(
+            f"{where} takes no object of this size: {reason}; raise its quota, or the limit of the proxy before it (of "
+            "nginx, client_max_body_size)"
+        )
+    # A key of the wrong length is no signature that failed, to some.
+    if status in (401, 403) or code in REFUSALS or (status == 400 and "access key" in reason.lower()):
         return AccessDenied(
             f"{where} refused the credentials: {reason}; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-            "AWS_SESSION_TOKEN, the clock, and that they may list, read and write the bucket"
+            "AWS_SESSION_TOKEN, the clock, and that they may list (s3:ListBucket, without which a missing object is refused as "
+            "well), read and write the bucket"
         )
     if code in WRONG_REGION:
         return BadConfiguration(f"{where} is in another region: {reason}; set AWS_REGION to the bucket's")

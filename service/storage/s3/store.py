@@ -51,7 +51,7 @@ class S3Store:
                 self._put_bytes(full, data.read_bytes())
             elif size <= PART:
                 with Slice(data, 0, size) as body:
-                    sent_whole(lambda: self._put(full, body), body.md5, f"{self.uri}/{key}")
+                    sent_whole(self._connection, lambda: self._put(full, body), body.md5, f"{self.uri}/{key}")
             else:
                 upload_in_parts(self._connection, full, data)
 
@@ -91,13 +91,21 @@ class S3Store:
                     Bucket=self.bucket, Prefix=self._prefix + prefix, StartAfter=after
                 )
             )
+            before = after
             for entry in page.get("Contents", []):
+                if entry["Key"] <= before:
+                    continue  # told again by a server that misreads where the page was to begin
                 after, empty = entry["Key"], False
                 # Consoles leave an empty object "folder/" behind for each folder that was made by hand.
                 if not after.endswith("/"):
                     yield StoredObject(after.removeprefix(self._prefix), entry["Size"], entry["LastModified"])
             if not page.get("IsTruncated"):
                 break
+            if after == before:
+                raise StorageUnreachable(
+                    f"{self.uri} cannot be listed: the server gives the same page again and again, and says that more is "
+                    "to come; check AWS_ENDPOINT_URL, and what lies between"
+                )
         if empty:
             # Some servers list a missing bucket as an empty one.
             with self._connection.explaining():
@@ -168,12 +176,13 @@ class S3Store:
                 return
             for upload in page.get("Uploads", []):
                 yield upload["Key"], upload["UploadId"], upload["Initiated"]
-            if not page.get("IsTruncated"):
+            before = key, name
+            if not page.get("IsTruncated") or before == (page.get("NextKeyMarker"), page.get("NextUploadIdMarker")):
                 return
             key, name = page["NextKeyMarker"], page["NextUploadIdMarker"]
 
     def _put_bytes(self, full: str, data: bytes) -> None:
-        sent_whole(lambda: self._put(full, data), lambda: md5_of(data), f"s3://{self.bucket}/{full}")
+        sent_whole(self._connection, lambda: self._put(full, data), lambda: md5_of(data), f"s3://{self.bucket}/{full}")
 
     def _put(self, full: str, body: bytes | Slice) -> Mapping[str, Any]:
         return self._connection.call(

@@ -106,8 +106,8 @@ def _parts_in(connection: Connection, key: str, upload: str) -> Iterator[tuple[i
             return
         for part in page.get("Parts", []):
             yield part["PartNumber"], part["Size"], part["ETag"]
-            marker = part["PartNumber"]
-        if not page.get("IsTruncated"):
+        before, marker = marker, max([marker, *(part["PartNumber"] for part in page.get("Parts", []))])
+        if not page.get("IsTruncated") or marker == before:
             return
 
 
@@ -119,6 +119,7 @@ def _send_missing(
     def send(part: Part) -> None:
         with Slice(file, part.start, part.length) as body:
             etags[part.number] = sent_whole(
+                connection,
                 lambda: connection.call(
                     lambda client: client.upload_part(
                         Bucket=connection.bucket, Key=key, UploadId=upload, PartNumber=part.number, Body=rewound(body)
