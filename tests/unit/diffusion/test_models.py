@@ -2,7 +2,6 @@
 
 import pytest
 
-from service.__main__ import read_settings
 from service.diffusion.models import locate_model
 from service.exits import MissingInput
 from service.settings.train import TrainSettings
