@@ -2,15 +2,9 @@
 
 import pytest
 
-from service.__main__ import read_settings
 from service.diffusion.models import locate_model
-from service.exits import BadConfiguration, MissingInput
+from service.exits import MissingInput
 from service.settings.train import TrainSettings
-
-
-def test_a_model_name_that_can_be_nothing_is_refused_with_what_it_could_be() -> None:
-    with pytest.raises(BadConfiguration, match=r"MODEL_BASE='stable diffusion': .* is no model: use a hub id"):
-        read_settings(TrainSettings, ["--model-base", "stable diffusion"])
 
 
 def test_a_folder_that_does_not_exist_is_missing_input() -> None:

@@ -207,3 +207,10 @@ def test_a_job_is_one_record_and_its_function_and_settings_follow_from_it() -> N
     ]
     assert JOBS["config"].function.__module__ == "service.jobs.config"
     assert [job for job in CHAIN if not issubclass(SETTINGS[job], ModelSettings)] == []
+
+
+def test_a_model_name_that_can_be_nothing_is_refused_with_what_it_could_be() -> None:
+    with pytest.raises(
+        BadConfiguration, match="MODEL_BASE='stable diffusion': 'stable diffusion' is no model: use a hub id"
+    ):
+        read_settings(TrainSettings, ["--model-base", "stable diffusion"])
