@@ -104,6 +104,7 @@ def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str
     result = result_of(run, layout.Measurements, settings, recipe)
     if result.made:
         return result.path
+    weights = fetch(run.store, lora.path, settings.work_dir)  # before anything is drawn: it may be damaged
     dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
     held_out = read_split(dataset, "validation")
     comparison = comparison_of(settings, lora, dataset_path, [image.caption for image in held_out])
@@ -118,7 +119,7 @@ def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str
         held_out=held_out,
         training=read_split(dataset, "train"),
         style=read_dataset(run.store, dataset_path).style,
-        judges=LoadedJudges(settings, fetch(run.store, lora.path, settings.work_dir), side),
+        judges=LoadedJudges(settings, weights, side),
     )
     content = measurements.Measured(
         images=images_path,
