@@ -8,13 +8,12 @@ from service.artifacts.kinds.lora import Lora, read, write_imported
 from service.artifacts.runs import Run
 from service.diffusion.lora import WEIGHTS_NAME, check_lora
 from service.exits import MissingInput
+from service.settings.places import LORA_SUFFIX
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 
 log = structlog.get_logger(__name__)
-
-SUFFIX = ".safetensors"
 
 
 def lora_of(run: Run, named: str | None, work_dir: Path) -> Lora:
@@ -23,7 +22,7 @@ def lora_of(run: Run, named: str | None, work_dir: Path) -> Lora:
     A file ends in .safetensors, and is local or an s3:// URI. It is published below loras/ by its content, once.
     Raises NotFound or MissingInput where there is none, BadData for a file that is no LoRA or has weights that are not finite.
     """
-    if named is None or not named.endswith(SUFFIX):
+    if named is None or not named.endswith(LORA_SUFFIX):
         return read(run.store, named or run.lora_path)
     return read(run.store, import_lora(run.store, named, work_dir))
 

@@ -8,7 +8,7 @@ from service.settings.base import MOST_PIXELS, MOST_STEPS, check_seeds
 from service.settings.common import prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import ClipSettings, DiffusionSettings
-from service.settings.places import ArtifactPath
+from service.settings.places import ArtifactPath, LoraPath
 
 
 class EvaluateSettings(ClipSettings, DiffusionSettings):
@@ -16,13 +16,13 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
 
     model_config = prefixed("evaluate")
 
-    lora: ArtifactPath | None = decides(
+    lora: LoraPath | None = decides(
         None,
         stage="drawing",
         description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
         ".safetensors); without it, the one that this run trained.",
     )
-    dataset: str | None = decides(
+    dataset: ArtifactPath | None = decides(
         None,
         stage="drawing",
         before=None,

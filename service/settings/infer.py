@@ -8,7 +8,7 @@ from service.settings.base import MOST_PIXELS, MOST_STEPS, Text, check_seeds
 from service.settings.common import TextList, prefixed
 from service.settings.declaring import decides
 from service.settings.models import DiffusionSettings
-from service.settings.places import ArtifactPath
+from service.settings.places import LoraPath
 
 
 class InferSettings(DiffusionSettings):
@@ -23,7 +23,7 @@ class InferSettings(DiffusionSettings):
         description="What to draw: a prompt a line (or separated by commas when none of them has one and there is one line).",
     )
     variations: int = decides(3, stage="drawing", gt=0, le=100_000, description="Images a prompt.")
-    lora: ArtifactPath | None = decides(
+    lora: LoraPath | None = decides(
         None,
         stage="drawing",
         description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "

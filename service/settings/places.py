@@ -10,6 +10,8 @@ from service.settings.delivery import QUOTES, named
 
 SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 """Two letters at least: one alone is a drive, or a short name."""
+LORA_SUFFIX = ".safetensors"
+"""By this end of its name a LoRA file from elsewhere is told from the path of an artifact."""
 
 
 def checked_place(place: str) -> str:
@@ -44,6 +46,10 @@ def _checked_artifact(path: str) -> str:
     return path
 
 
+def _checked_lora(path: str) -> str:
+    return checked_place(path) if path.endswith(LORA_SUFFIX) else _checked_artifact(path)
+
+
 def _stays_below(path: str) -> bool:
     return str(PurePosixPath(path)) == path and ".." not in path.split("/") and "\\" not in path
 
@@ -51,3 +57,4 @@ def _stays_below(path: str) -> bool:
 Place = Annotated[str, AfterValidator(checked_place)]
 LocalPath = Annotated[Path, AfterValidator(checked_path)]
 ArtifactPath = Annotated[str, AfterValidator(_checked_artifact)]
+LoraPath = Annotated[str, AfterValidator(_checked_lora)]
