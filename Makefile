@@ -43,7 +43,7 @@ demo: $(VENV)/runtime
 	$(BIN)/sdlora demo
 
 # The tests run side by side, one core each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test: $(VENV)/development
 	$(PYTEST)

@@ -40,9 +40,7 @@ def checked_path(path: Path) -> Path:
 def _checked_artifact(path: str) -> str:
     """The path itself; raises ValueError for one that cannot be an artifact's below ARTIFACTS_URI."""
     if SCHEME.match(path) or path.startswith("/") or not _stays_below(path):
-        raise ValueError(
-            f"{path!r} is no path below ARTIFACTS_URI; write it as the job that made it says it, such as runs/x/lora"
-        )
+        raise ValueError(f"{path!r} is no path below ARTIFACTS_URI; write it as the job that made it says it")
     return path
 
 
