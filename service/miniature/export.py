@@ -1,5 +1,6 @@
 """Writes the trained family as the folders that `from_pretrained` loads, with its samples and its model card."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from service.miniature.denoiser import new_scheduler
 from service.miniature.measure import PLAIN, STYLE_PHRASE, UNSEEN, Figures
 
 SAMPLE_COLOURS = 16
-SHEET_COLUMNS = 16
+SHEET_COLUMNS = 24
 CARD = Path(__file__).with_name("README.md")
 SHEET = Path(__file__).with_name("sheet.png")
 
@@ -60,7 +61,15 @@ def export(
     ):
         model.to(torch.float16).save_pretrained(folder)
         processor.save_pretrained(folder)
+    for tokenizer in miniature.STABLE_DIFFUSION.parent.rglob("tokenizer.json"):
+        compact(tokenizer)
     write_samples(emoji, miniature.SAMPLES)
+
+
+def compact(path: Path) -> None:
+    """Takes the white space out of a JSON file: a vocabulary written with it takes twice the room."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def load_family() -> tuple[

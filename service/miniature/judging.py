@@ -37,7 +37,7 @@ def clip_similarity(
     model: CLIPModel, processor: CLIPProcessor, pictures: np.ndarray, subjects: Sequence[Emoji]
 ) -> Tensor:
     """(pictures, subjects): how well each picture fits the words for each subject."""
-    words = processor(text=[f"a {e.name}" for e in subjects], return_tensors="pt", padding=True)
+    words = processor(text=[f"a {e.name}" for e in subjects], return_tensors="pt", padding=True, truncation=True)
     rows = []
     for start in range(0, len(pictures), 128):
         images = [Image.fromarray(picture) for picture in pictures[start : start + 128]]

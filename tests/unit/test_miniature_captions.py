@@ -53,7 +53,6 @@ def test_no_caption_of_training_can_have_a_phrase_of_the_evaluation(filler: Fill
     rng = np.random.default_rng(3)
     text = " | ".join(caption(NAMES[number % len(NAMES)], rng, filler) for number in range(20_000))
     assert not [wording for wording in (STYLE_PHRASE, *UNSEEN) if max(wording.split("{}"), key=len).strip(" ,") in text]
-    assert "zxq" not in text
 
 
 def test_phrases_have_words_that_end_like_a_subject_but_are_none(filler: Filler) -> None:
