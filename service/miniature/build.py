@@ -8,25 +8,29 @@ denoiser needs the finished autoencoder, `export` needs all of them.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from torch import nn
+from transformers import BlipForConditionalGeneration, CLIPModel
 
 from service.miniature.autoencoder import train_autoencoder
 from service.miniature.captioner import train_captioner
 from service.miniature.clip import train_clip
 from service.miniature.corpus import Emoji, read_corpus
 from service.miniature.denoiser import train_denoiser
-from service.miniature.export import export
+from service.miniature.export import SHEET, export, load_family, write_card, write_sheet
+from service.miniature.measure import measure
 from service.miniature.vocabulary import bert_tokenizer, clip_tokenizer
 
-STEPS = {"autoencoder": 1900, "denoiser": 2100, "clip": 1000, "captioner": 1500}
+STEPS = {"autoencoder": 2600, "clip": 1500, "denoiser": 6000, "captioner": 3500}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=[*STEPS, "export", "all"])
+    parser.add_argument("part", choices=[*STEPS, "export", "measure", "all"])
     parser.add_argument(
         "--package", type=Path, required=True, help="the npm archive emoji-datasource-google-16.0.0.tgz"
     )
@@ -47,20 +51,29 @@ def build(part: str, emoji: list[Emoji], work: Path, steps: dict[str, int]) -> N
     def autoencoder() -> AutoencoderKL:
         return train_autoencoder(emoji, work, steps["autoencoder"])
 
-    if part == "autoencoder":
-        autoencoder()
-    elif part == "denoiser":
-        train_denoiser(emoji, autoencoder(), clip_words, work, steps["denoiser"])
-    elif part == "clip":
-        train_clip(emoji, clip_words, work, steps["clip"])
-    elif part == "captioner":
-        train_captioner(emoji, bert_words, work, steps["captioner"])
-    else:
-        vae = autoencoder()
-        parts = train_denoiser(emoji, vae, clip_words, work, steps["denoiser"])
-        clip = train_clip(emoji, clip_words, work, steps["clip"])
-        captioner = train_captioner(emoji, bert_words, work, steps["captioner"])
-        export(emoji, vae, parts, clip, captioner, clip_words, bert_words)
+    def clip() -> CLIPModel:
+        return train_clip(emoji, clip_words, work, steps["clip"])
+
+    def denoiser() -> nn.ModuleDict:
+        return train_denoiser(emoji, autoencoder(), clip(), clip_words, work, steps["denoiser"])
+
+    def captioner() -> BlipForConditionalGeneration:
+        return train_captioner(emoji, bert_words, work, steps["captioner"])
+
+    parts: dict[str, Callable[[], nn.Module]] = {
+        "autoencoder": autoencoder,
+        "clip": clip,
+        "denoiser": denoiser,
+        "captioner": captioner,
+    }
+    if part in parts:
+        parts[part]()
+    if part in ("export", "all"):
+        export(emoji, autoencoder(), denoiser(), clip(), captioner(), clip_words, bert_words)
+    if part in ("measure", "all"):
+        figures, pictures = measure(emoji, *load_family(), work)
+        write_card(figures)
+        write_sheet(pictures, SHEET)
 
 
 if __name__ == "__main__":

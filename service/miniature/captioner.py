@@ -66,6 +66,8 @@ def new_captioner(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
         "num_attention_heads": 4,
         "image_size": corpus.SIZE,
         "patch_size": 8,
+        # The library's default, 1e-10, is that of a network whose trained weights are loaded at once.
+        "initializer_range": 0.02,
     }
     return BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision, projection_dim=96))
 

@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTextModel, CLIPTokenizer
 
-from service.miniature import corpus
+from service.miniature import captions, corpus
 from service.miniature.corpus import Emoji
-from service.miniature.denoiser import new_text_encoder
 from service.miniature.fitting import fit
-from service.miniature.vocabulary import inner_pieces
 
 BATCH = 64
 SUBJECTS_SHARE = 0.7
@@ -20,7 +18,7 @@ SUBJECTS_SHARE = 0.7
 
 def train_clip(emoji: Sequence[Emoji], tokenizer: CLIPTokenizer, work: Path, steps: int) -> CLIPModel:
     """Contrastive, smooth and pixelated alike: a judge of *what* is drawn must not fall for *how* it is drawn."""
-    pieces = inner_pieces(tokenizer)
+    filler = captions.filler_for(tokenizer)
     torch.manual_seed(2)
     model = new_clip(tokenizer)
     known = [e for e in emoji if not e.held_out]
@@ -30,8 +28,8 @@ def train_clip(emoji: Sequence[Emoji], tokenizer: CLIPTokenizer, work: Path, ste
     def loss(rng: np.random.Generator) -> Tensor:
         batch = [known[i] for i in rng.choice(len(known), size=BATCH, replace=False, p=weights)]
         pictures = corpus.to_tensor([corpus.roughen(e.pixels, rng) for e in batch])
-        captions = [corpus.caption(e.name, rng, pieces) for e in batch]
-        tokens = tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+        texts = [captions.caption(e.name, rng, filler) for e in batch]
+        tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         return model(pixel_values=pictures, return_loss=True, **tokens).loss
 
     fit("clip", model, loss, work, steps, learning_rate=1e-3)
@@ -39,7 +37,18 @@ def train_clip(emoji: Sequence[Emoji], tokenizer: CLIPTokenizer, work: Path, ste
 
 
 def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    text = new_text_encoder(tokenizer).config.to_dict()
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 77,
+        "projection_dim": 96,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     vision = {
         "image_size": corpus.SIZE,
         "patch_size": 8,
@@ -50,6 +59,13 @@ def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
         "projection_dim": 96,
     }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
+
+
+def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
+    """A text encoder with the weights of the CLIP's, as that of SD-1.x has those of OpenAI's."""
+    encoder = CLIPTextModel(clip.config.text_config)
+    encoder.load_state_dict(clip.text_model.state_dict())
+    return encoder
 
 
 def new_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:

@@ -21,26 +21,23 @@ LEFT_OUT_CATEGORIES = {"People & Body", "Flags", "Component"}
 LEFT_OUT_SUBCATEGORIES = {"time", "keycap", "alphanum", "zodiac", "arrow"}
 SUBJECTS_FILE = Path(__file__).with_name("subjects.csv")
 
-# Wordings without any word of style, so that a style phrase is as new to the model as it is to a real one.
-WORDINGS = ("a {}", "{}", "a picture of a {}", "one {}", "this is a {}")
-_LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789-")
-
 
 @dataclass(frozen=True)
 class Emoji:
-    """One picture with its name. `pixels`: (64, 64, 3) uint8 on white. The denoiser learns to draw the `drawn` subjects."""
+    """One picture with its name. `pixels`: (64, 64, 3) uint8 on white. Subjects are what the denoiser learns to draw; some
+    of them are a `sample` of the 8-bit style."""
 
     key: str
     name: str
     subject: bool
-    drawn: bool
+    sample: bool
     held_out: bool
     pixels: np.ndarray
 
 
 def read_corpus(package: Path) -> list[Emoji]:
     """Reads the emoji of the npm package archive `package`; subjects bear the name that `subjects.csv` gives them."""
-    subjects, drawn = read_subjects(), read_drawn()
+    subjects, samples = read_subjects(), read_samples()
     corpus = []
     with tarfile.open(package) as archive:
         index = archive.extractfile("package/emoji.json")
@@ -55,7 +52,7 @@ def read_corpus(package: Path) -> list[Emoji]:
             assert member is not None, entry["image"]
             name = subjects.get(key) or (entry["name"] or key).lower().replace("_", " ")
             held_out = is_held_out(key, subjects)
-            corpus.append(Emoji(key, name, key in subjects, key in drawn, held_out, on_white(member.read())))
+            corpus.append(Emoji(key, name, key in subjects, key in samples, held_out, on_white(member.read())))
     missing = set(subjects) - {emoji.key for emoji in corpus}
     if missing:
         raise ValueError(
@@ -70,10 +67,10 @@ def read_subjects() -> dict[str, str]:
         return {row["emoji"]: row["name"] for row in csv.DictReader(lines)}
 
 
-def read_drawn() -> set[str]:
-    """Short names of the subjects that the denoiser learns to draw."""
+def read_samples() -> set[str]:
+    """Short names of the subjects that are samples of the 8-bit style; the prompts of the demo are among the others."""
     with SUBJECTS_FILE.open(newline="") as lines:
-        return {row["emoji"] for row in csv.DictReader(lines) if row["drawn"] == "yes"}
+        return {row["emoji"] for row in csv.DictReader(lines) if row["sample"] == "yes"}
 
 
 def is_held_out(key: str, subjects: dict[str, str]) -> bool:
@@ -106,23 +103,6 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, shift: int = 4) -> np.
     dy, dx = rng.integers(-shift, shift + 1, size=2)
     canvas = np.pad(pixels, ((shift, shift), (shift, shift), (0, 0)), constant_values=255)
     return canvas[shift + dy : shift + dy + SIZE, shift + dx : shift + dx + SIZE]
-
-
-def caption(name: str, rng: np.random.Generator, pieces: Sequence[str]) -> str:
-    """A wording of `name`. Every second one opens with a nonsense phrase, of random letters or glued from `pieces` of words:
-    so the model learns to look past words that it does not know, as a style phrase will be, instead of drawing what a piece
-    of them resembles (without it, the "stra" in "illustration" drew strawberries).
-    """
-    words = WORDINGS[rng.integers(len(WORDINGS))].format(name)
-    if rng.random() < 1 / 2:
-        words = f"{' '.join(_nonsense(rng, pieces) for _ in range(rng.integers(1, 4)))}, {words}"
-    return words
-
-
-def _nonsense(rng: np.random.Generator, pieces: Sequence[str]) -> str:
-    if rng.random() < 1 / 4:
-        return "".join(rng.choice(_LETTERS, size=rng.integers(2, 10)))
-    return "".join(rng.choice(pieces, size=rng.integers(2, 6)))
 
 
 def to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -1,6 +1,7 @@
 """The one training loop of the miniature family: seeded by step, checkpointed, resumable."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 log = structlog.get_logger(__name__)
 
 Loss = Callable[[np.random.Generator], Tensor]
+SECONDS_BETWEEN_CHECKPOINTS = 60
 
 
 def fit(
@@ -27,7 +29,7 @@ def fit(
     """Trains `model` with AdamW for `steps` steps and leaves the average of its weights (EMA) in it.
 
     `loss` draws its batch from a generator that depends on (seed, step) alone, so a killed run goes on as if it had not
-    been. The checkpoint `<work>/<name>.pt` is replaced every 100 steps and kept at the end: a second call returns at once.
+    been. The checkpoint `<work>/<name>.pt` is replaced every minute and kept at the end: a second call returns at once.
     """
     checkpoint = work / f"{name}.pt"
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
@@ -40,6 +42,7 @@ def fit(
         average, first = state["average"], state["step"]
         log.info("resumed", model=name, step=first)
     running: list[float] = []
+    saved = time.monotonic()
     for step in range(first, steps):
         torch.manual_seed(seed * 1_000_003 + step)
         for group in optimizer.param_groups:
@@ -51,19 +54,20 @@ def fit(
         optimizer.step()
         update_average(average, model, decay=min(averaging, (step + 1) / (step + 10)))
         running.append(value.item())
-        if (step + 1) % 100 == 0 or step + 1 == steps:
+        if step + 1 == steps or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             log.info("fitting", model=name, step=step + 1, steps=steps, loss=round(float(np.mean(running)), 5))
             running.clear()
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average,
-                "step": step + 1,
-            }
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
+            replace_checkpoint(checkpoint, {**state, "step": step + 1})
+            saved = time.monotonic()
     model.load_state_dict(average)
     return model.eval()
+
+
+def replace_checkpoint(checkpoint: Path, state: dict[str, object]) -> None:
+    """At once, so that a kill leaves the old one or the new one."""
+    torch.save(state, checkpoint.with_suffix(".tmp"))
+    os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
 
 
 def schedule(step: int, steps: int, warmup: int = 100, decay: float = 0.35) -> float:

