@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from service import stopping
 from tests.servers import S3Server, moto_server, rclone_server
 
 OURS = (
@@ -40,6 +41,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(OURS) or name in OURS_EXACTLY or name.upper() in OF_THE_HOST:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # A job that ran in this process has set how a request to stop ends it: here it would end all tests that follow.
+    monkeypatch.setattr(stopping, "_end", None)
     # A developer's ~/.aws must not lend its credentials either.
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
