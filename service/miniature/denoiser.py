@@ -78,7 +78,7 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """The noise of SD-1.x. The target is the velocity: at every level of noise its error counts by what it does to the picture."""
+    """The noise of SD-1.x, with the velocity as target: its error counts by what it does to the picture, whatever the noise."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
