@@ -19,6 +19,7 @@ OURS = (
     "RETRAIN_",
     "DOCTOR_",
     "PRUNE_",
+    "DIFF_",
     "AWS_",
     "S3_",
 )
