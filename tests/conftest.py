@@ -22,7 +22,7 @@ OURS = (
     "AWS_",
     "S3_",
 )
-OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE"}
+OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE", "RETRY_SECONDS"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 # The hub's library reads it once, when it is loaded: in a fixture it would come too late.
@@ -41,6 +41,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(OURS) or name in OURS_EXACTLY or name.upper() in OF_THE_HOST:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # What a test takes away stays away, unless it says so: nobody has to wait for it.
+    monkeypatch.setenv("RETRY_SECONDS", "0")
     # A job that ran in this process has set how a request to stop ends it: here it would end all tests that follow.
     monkeypatch.setattr(stopping, "_end", None)
     # A developer's ~/.aws must not lend its credentials either.

@@ -40,9 +40,9 @@ def moto_server() -> Iterator[S3Server]:
 
 
 @contextmanager
-def rclone_server(folder: Path) -> Iterator[S3Server]:
-    """rclone: checks credentials, ignores conditions. Its buckets are the folders of `folder`."""
-    port = free_port()
+def rclone_server(folder: Path, port: int | None = None) -> Iterator[S3Server]:
+    """rclone: checks credentials, ignores conditions. Its buckets are the folders of `folder`, and stay when it ends."""
+    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(executable("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", f"{KEY},{SECRET}", str(folder)]
