@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 
 from service import stopping
 from tests.servers import S3Server, moto_server, rclone_server
+from tests.stores.ceph import ceph_server
+from tests.stores.swift import swift_server
 
 OURS = (
     "MODEL_",
@@ -24,6 +26,9 @@ OURS = (
 )
 OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE", "RETRY_SECONDS"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+
+STORES = os.environ.get("SDLORA_STORES", "local,moto,rclone").split(",")
+"""Kinds of stores that the tests of artifacts and of the chain are run on."""
 
 # The hub's library reads it once, when it is loaded: in a fixture it would come too late.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -66,7 +71,19 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["local", "moto", "rclone"])
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with ceph_server(tmp_path_factory.mktemp("stores") / "ceph") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with swift_server(tmp_path_factory.mktemp("stores") / "swift") as server:
+        yield server
+
+
+@pytest.fixture(params=STORES)
 def store_uri(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty place for artifacts, once of each kind."""
     if request.param == "local":

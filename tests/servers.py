@@ -85,12 +85,12 @@ def refusing_server(status: int, code: str) -> Iterator[S3Server]:
 
 
 @contextmanager
-def served_on(port: int) -> Iterator[S3Server]:
-    environment = environment_for(port)
+def served_on(port: int, key: str = KEY) -> Iterator[S3Server]:
+    environment = environment_for(port) | {"AWS_ACCESS_KEY_ID": key}
     client = boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=KEY,
+        aws_access_key_id=key,
         aws_secret_access_key=SECRET,
         region_name=environment["AWS_REGION"],
         config=Config(proxies={}),

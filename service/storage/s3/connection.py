@@ -36,7 +36,7 @@ from service.storage.s3.errors import (
     explained,
     is_throttled,
     passes,
-    require_no_page,
+    refuse_page,
     root_of,
     status_of,
 )
@@ -74,7 +74,7 @@ class Connection:
         self._demands = Demands()
         with self.explaining():
             self._session = botocore.session.get_session()
-            self._client = self._new_client()
+            self._client = self._new_client(self._session)
             self._patience = Patience(
                 f"bucket {bucket!r}",
                 attempts=int(self._session.get_config_variable("max_attempts") or attempts),
@@ -82,9 +82,11 @@ class Connection:
                 pause=_pause,
             )
 
-    def _new_client(self) -> "S3Client":
-        client = new_client(self._session, self._settings, checksums=self._demands.checksums)
+    def _new_client(self, session: botocore.session.Session) -> "S3Client":
+        """A client for a session that has none yet: boto3 takes no second one."""
+        client = new_client(session, self._settings, checksums=self._demands.checksums)
         self._demands.heed_in(client)
+        client.meta.events.register("response-received.s3", refuse_page)
         return client
 
     def call(
@@ -119,7 +121,8 @@ class Connection:
                     raise
                 if self._demands.checksums and not sends_checksums(client):
                     with self._lock:
-                        self._client = client = self._new_client()
+                        self._session = botocore.session.get_session()
+                        self._client = client = self._new_client(self._session)
 
     def _renewed(self, refused: "S3Client") -> bool:
         """Whether there are other credentials than those that were refused, and puts them to use.
@@ -132,8 +135,7 @@ class Connection:
             with suppress(*RAISED):
                 session = botocore.session.get_session()
                 if _credentials(session) != _credentials(self._session):
-                    self._session = session
-                    self._client = self._new_client()
+                    self._session, self._client = session, self._new_client(session)
                     return True
         return False
 
@@ -157,9 +159,7 @@ class Connection:
             else:
                 if not answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", "").startswith("text/html"):
                     return answer
-            page = client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
-            require_no_page(page, "IsTruncated", f"s3://{self.bucket}")
-            return page
+            return client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
 
         headers: Mapping[str, str] = self.call(ask)["ResponseMetadata"]["HTTPHeaders"]
         return headers

@@ -35,7 +35,8 @@ class Demands:
         if asked is None or getattr(self, asked):
             return False
         setattr(self, asked, True)
-        log.info("the server asks for more than others; it is given to it from now on", asked=asked, reason=str(error))
+        message = error.response.get("Error", {}).get("Message", "")
+        log.info("the server asks for more than others, and gets it from now on", asked=asked, reason=message)
         return True
 
     def heed_in(self, client: "S3Client") -> None:

@@ -11,7 +11,7 @@ from service.exits import StorageUnreachable
 from service.storage.parallel import for_each
 from service.storage.s3.bodies import reported_md5
 from service.storage.s3.connection import ATTEMPTS, Connection, backoff
-from service.storage.s3.errors import ALREADY_THERE, require_no_page
+from service.storage.s3.errors import ALREADY_THERE, require_object
 from service.storage.s3.slices import md5_of
 
 # boto3 repeats a request, but not the reading of a body that broke off.
@@ -27,7 +27,7 @@ def read_whole(connection: Connection, key: str) -> bytes:
     before = None
     for number in range(ATTEMPTS):
         answer = connection.call(lambda client: client.get_object(Bucket=connection.bucket, Key=key), key)
-        require_no_page(answer, "ETag", f"s3://{connection.bucket}/{key}")
+        require_object(answer, f"s3://{connection.bucket}/{key}")
         try:
             content = answer["Body"].read()
         except BROKEN_OFF:
@@ -44,7 +44,7 @@ def download_to(connection: Connection, key: str, target: Path) -> None:
     """Writes an object to a file."""
     for _ in range(ATTEMPTS):
         answer = connection.call(lambda client: client.get_object(Bucket=connection.bucket, Key=key), key)
-        require_no_page(answer, "ETag", f"s3://{connection.bucket}/{key}")
+        require_object(answer, f"s3://{connection.bucket}/{key}")
         sink = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             if answer["ContentLength"] <= IN_ONE_STREAM:

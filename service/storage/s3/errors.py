@@ -97,11 +97,9 @@ def passes(error: BaseException, passing: frozenset[str] = frozenset()) -> bool:
         if code_of(error) in passing | FULL:
             return False
         return status_of(error) in PASSING_STATUS or code_of(error) in PASSING
-    if isinstance(error, NONSENSE):
-        return not _is_web_page(str(error))
     if isinstance(error, SSLError):
         return "CERTIFICATE_VERIFY_FAILED" not in str(error)
-    return isinstance(error, NoConnection | HTTPClientError)
+    return isinstance(error, (NoConnection, HTTPClientError, *NONSENSE))
 
 
 def is_throttled(error: BaseException | None) -> bool:
@@ -109,23 +107,27 @@ def is_throttled(error: BaseException | None) -> bool:
     return isinstance(error, ClientError) and (code_of(error) in THROTTLING or status_of(error) == 429)
 
 
-def _is_web_page(text: str) -> bool:
-    return "<html" in text.lower() or "<!doctype html" in text.lower()
-
-
-def require_no_page(answer: Mapping[str, Any], member: str, where: str) -> None:
+def refuse_page(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
     """Raises BadConfiguration for a page for people, as the port of a console gives in answer to anything.
 
-    member: what the answer of a server of S3 has.
+    For the event of boto3 with the answer as it came: boto3 goes on to take it for a failure of the server, or for an
+    empty listing.
     """
+    if response_dict is not None and response_dict["status_code"] < 300 and isinstance(response_dict["body"], bytes):
+        text = response_dict["body"][:1000].decode("latin-1").lower()
+        if "<html" in text or "<!doctype html" in text:
+            raise _no_server(_endpoint())
+
+
+def require_object(answer: Mapping[str, Any], where: str) -> None:
+    """The same for an answer that is to be an object, and may be a page that was stored."""
     kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
-    if member not in answer and kind.startswith("text/html"):
+    if "ETag" not in answer and kind.startswith("text/html"):
         raise _no_server(where)
 
 
 def require_answer(answer: Mapping[str, Any], member: str, where: str) -> None:
-    """The same where no server of S3 leaves the member out; else raises StorageUnreachable."""
-    require_no_page(answer, member, where)
+    """Raises StorageUnreachable where a member is missing that no server of S3 leaves out."""
     if member not in answer:
         raise StorageUnreachable(f"what answers for {where} leaves out {member}; check AWS_ENDPOINT_URL")
 
@@ -134,6 +136,10 @@ def _no_server(where: str) -> BadConfiguration:
     return BadConfiguration(
         f"what answers for {where} is no S3 server, but gives a web page; AWS_ENDPOINT_URL may name the port of its console"
     )
+
+
+def _endpoint() -> str:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
 
 
 def root_of(error: Exception) -> Exception:
@@ -146,9 +152,9 @@ def root_of(error: Exception) -> Exception:
 
 def explained(error: Exception, bucket: str) -> ServiceError:
     """The error in one line for the operator of a job, with the exit code that fits."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-    where = f"bucket {bucket!r} at {endpoint}"
-    reason = " ".join(str(error).split())
+    where = f"bucket {bucket!r} at {_endpoint()}"
+    # boto3 is not asked to repeat anything, and says that it did not.
+    reason = " ".join(str(error).replace(" (reached max retries: 0)", "").split())
     if isinstance(error, NO_CREDENTIALS):
         return AccessDenied(
             f"no usable credentials for {where}: {reason}; "
@@ -157,8 +163,6 @@ def explained(error: Exception, bucket: str) -> ServiceError:
     if isinstance(error, ClientError):
         return _answered(error, bucket, where, reason)
     if isinstance(error, NONSENSE):
-        if _is_web_page(reason):
-            return _no_server(where)
         return StorageUnreachable(f"{where} gives answers that make no sense: {reason[:300]}; check AWS_ENDPOINT_URL")
     if isinstance(error, SSLError):
         return StorageUnreachable(f"{where} is not trusted: {reason}; set AWS_CA_BUNDLE to its certificate authority")

@@ -24,7 +24,6 @@ from service.storage.s3.errors import (
     NO_UPLOAD,
     code_of,
     require_answer,
-    require_no_page,
 )
 from service.storage.s3.slices import Slice, md5_of, rewound
 from service.storage.s3.upload import PART, upload_in_parts
@@ -95,7 +94,6 @@ class S3Store:
                     Bucket=self.bucket, Prefix=self._prefix + prefix, StartAfter=after
                 )
             )
-            require_no_page(page, "IsTruncated", self.uri)
             before = after
             for entry in page.get("Contents", []):
                 if entry["Key"] <= before:
