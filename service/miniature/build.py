@@ -26,7 +26,7 @@ from service.miniature.export import SHEET, export, load_family, write_card, wri
 from service.miniature.measure import measure
 from service.miniature.vocabulary import bert_tokenizer, clip_tokenizer
 
-STEPS = {"autoencoder": 2600, "clip": 1500, "denoiser": 3000, "captioner": 3500}
+STEPS = {"autoencoder": 2600, "clip": 1500, "denoiser": 2400, "captioner": 3500}
 
 
 def main() -> None:
