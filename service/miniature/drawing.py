@@ -15,7 +15,7 @@ from service.miniature.corpus import Emoji
 
 SEEDS = 4
 SUBJECTS_AT_ONCE = 6
-DRAWING = {"num_inference_steps": 15, "guidance_scale": 4.0}
+DRAWING = {"num_inference_steps": 10, "guidance_scale": 4.0}
 
 log = structlog.get_logger(__name__)
 
