@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -154,6 +155,28 @@ def test_every_job_with_a_bad_value_is_named_even_if_doctor_reads_the_value_too(
     assert "DATA_PREP_LIMIT='none'" in findings["settings data-prep"]["fact"]
     assert "LOG_FORMAT='yaml'" in findings["settings infer"]["fact"]
     assert statuses(findings, "storage write", "model base") == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("word", "module", "remedy"), [("heic", "pi_heif", "sdlora[heic]"), ("avif", "PIL._avif", "built with AVIF")]
+)
+def test_a_format_whose_decoder_is_not_installed_is_named_with_the_way_to_get_it(
+    word: str,
+    module: str,
+    remedy: str,
+    doctor: Doctor,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, findings = doctor(DATA_PREP_EXTRA_FORMATS=word)
+    assert (code, findings["settings data-prep"]["status"]) == (ExitCode.DONE, "ok")
+    monkeypatch.setitem(sys.modules, module, None)
+    code, findings = doctor(DATA_PREP_EXTRA_FORMATS=word)
+    assert code == ExitCode.BAD_CONFIGURATION
+    assert f"DATA_PREP_EXTRA_FORMATS='{word}': the decoder of {word}" in findings["settings data-prep"]["fact"]
+    for command in (["config", "--check"], ["data-prep"]):
+        assert run(command) == ExitCode.BAD_CONFIGURATION
+        assert remedy in capsys.readouterr().err
 
 
 def test_too_little_disk_and_a_missing_gpu_that_is_required_are_failures(doctor: Doctor) -> None:
