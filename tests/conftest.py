@@ -22,7 +22,7 @@ OURS = (
     "AWS_",
     "S3_",
 )
-OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE"}
+OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "LOG_LEVEL", "OUTCOME_FILE"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 # The hub's library reads it once, when it is loaded: in a fixture it would come too late.

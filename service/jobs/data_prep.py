@@ -1,5 +1,6 @@
 """`sdlora data-prep`: images in, a captioned, checked and published data set out."""
 
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from math import ceil
@@ -9,13 +10,13 @@ import structlog
 from PIL import Image
 
 from service import stopping
-from service.artifacts.kinds.dataset import REPORT, write
+from service.artifacts.kinds.dataset import REPORT, sizes, write
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
 from service.dataset.collecting import collect
 from service.dataset.imagefolder import check_loads_back, write_caption_files, write_dataset
-from service.dataset.images.formats import formats_with
+from service.dataset.notes import Note
 from service.dataset.preparation import Preparation
 from service.dataset.report.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.report.page import write_dataset_report
@@ -24,6 +25,7 @@ from service.dataset.sources.interface import Source
 from service.dataset.sources.opening import open_source
 from service.dataset.splitting import held_out
 from service.dataset.sufficiency import require_enough, without_uncaptioned
+from service.outcome import add_facts
 from service.settings.data_prep import DataPrepSettings
 from service.settings.identity import for_key, identity
 from service.settings.models import FamilySettings
@@ -40,12 +42,11 @@ def data_prep(settings: DataPrepSettings) -> str | None:
     Raises MissingInput when the source does not exist or a shard is not done, and BadData when there are too few good
     images; nothing is published then. The same images, captioner and settings give the same path again.
     """
-    formats_with(tuple(settings.extra_formats))  # complains before anything is fetched
     store = open_store(settings.artifacts_uri)
     source = open_source(settings, store)
     preparation = Preparation(Run(store, settings.run_id), settings, source)
     if (path := preparation.published()) is not None:
-        return _already_prepared(path, preparation)
+        return _reported(_already_prepared(path, preparation), store)
 
     candidates, settled = plan(preparation.candidates(source), settings.max_candidates)
     if settings.step in ("all", "shard"):
@@ -54,12 +55,19 @@ def data_prep(settings: DataPrepSettings) -> str | None:
         return None
     try:
         records = [*preparation.shard_records(candidates, settings.shards), *settled]
-        return _finalize(records, source, preparation=preparation, settings=settings, store=store)
+        return _reported(_finalize(records, source, preparation=preparation, settings=settings, store=store), store)
     except NotFound:
         # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
         if (path := preparation.published()) is not None:
-            return _already_prepared(path, preparation)
+            return _reported(_already_prepared(path, preparation), store)
         raise
+
+
+def _reported(path: str, store: ObjectStore) -> str:
+    """The path of the data set, with its size in the outcome."""
+    size = sizes(store, path)
+    add_facts(images=sum(size.values()), held_out=size["validation"], version=path.rpartition("/")[2])
+    return path
 
 
 def _already_prepared(path: str, preparation: Preparation) -> str:
@@ -94,6 +102,7 @@ def _prepare_shard(
         captions_for(select(records, _criteria(settings)._replace(limit=share)), image_of, settings, store)
     preparation.finish_shard(settings.shard, settings.shards, records)
     log.info("shard done", shard=settings.shard, of=settings.shards, candidates=len(records))
+    add_facts(shard=settings.shard, shards=settings.shards, candidates=len(records))
 
 
 def _finalize(
@@ -107,8 +116,10 @@ def _finalize(
     """Drops duplicates across the shards, captions, splits, checks and publishes."""
     records = select(records, _criteria(settings))
     require_enough(records, settings)  # before the captioner takes its time
-    captions, notes = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
+    captions, changed = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
+    notes = source.notes() + changed
     records = without_uncaptioned(records, captions)
+    _report_choice(records, notes)
     require_enough(records, settings)
     alike = look_alike_groups(records, settings.near_distance)
     validation = held_out([[record.sha256 for record in group] for group in alike], settings.validation_share)
@@ -128,7 +139,7 @@ def _finalize(
             accepted=accepted_tiles(rows, preparation),
             rejected=rejected_tiles(records, preparation),
             held_out=len(validation),
-            notes=source.notes() + notes,
+            notes=notes,
             settings=_shown(settings),
         )
         recipe = identity(settings)
@@ -137,6 +148,15 @@ def _finalize(
         )
     preparation.finish(artifact.path)
     return artifact.path
+
+
+def _report_choice(records: Sequence[Record], notes: Counter[Note]) -> None:
+    """Into the outcome: what became of the candidates, and whose captions there are."""
+    left_out = Counter(str(record.reason) for record in records if record.reason is not None)
+    own = sum(record.reason is None and bool(record.candidate.caption) for record in records)
+    add_facts(candidates=len(records), left_out=dict(left_out.most_common()), own_captions=own)
+    if notes:
+        add_facts(captions_changed={str(note): count for note, count in notes.items()})
 
 
 def _shown(settings: DataPrepSettings) -> dict[str, Any]:
