@@ -100,3 +100,12 @@ def test_an_image_that_two_rows_caption_differently_is_counted() -> None:
     found, notes = candidates_of(content, "list")
     assert [candidate.caption for candidate in found] == ["a boat", "a dog", "a ship", "a dog", None]
     assert notes == {Note.CAPTIONED_TWICE: 1}
+
+
+@pytest.mark.parametrize("later", ["http://a", "http://a#top"])
+def test_a_caption_that_only_a_later_row_of_an_image_has_is_that_of_the_first_which_alone_is_looked_at(
+    later: str,
+) -> None:
+    found, notes = candidates_of(f"url,caption\nhttp://a\nhttp://b,a dog\n{later},a boat\n".encode(), "list")
+    assert [candidate.caption for candidate in found] == ["a boat", "a dog", "a boat"]
+    assert not notes
