@@ -26,7 +26,7 @@ from service.dataset.sources.opening import open_source
 from service.dataset.splitting import held_out
 from service.dataset.sufficiency import require_enough, without_uncaptioned
 from service.outcome import add_facts
-from service.settings.data_prep import DataPrepSettings
+from service.settings.data_prep import PLACES, DataPrepSettings
 from service.settings.identity import for_key, identity
 from service.settings.models import FamilySettings
 from service.storage.interface import NotFound, ObjectStore
@@ -115,12 +115,12 @@ def _finalize(
 ) -> str:
     """Drops duplicates across the shards, captions, splits, checks and publishes."""
     records = select(records, _criteria(settings))
-    require_enough(records, settings)  # before the captioner takes its time
+    require_enough(records, source.place, settings.min_images)  # before the captioner takes its time
     captions, changed = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
     notes = source.notes() + changed
     records = without_uncaptioned(records, captions)
     _report_choice(records, notes)
-    require_enough(records, settings)
+    require_enough(records, source.place, settings.min_images)
     alike = look_alike_groups(records, settings.near_distance)
     validation = held_out([[record.sha256 for record in group] for group in alike], settings.validation_share)
 
@@ -170,7 +170,7 @@ def _shown(settings: DataPrepSettings) -> dict[str, Any]:
     models = {name for model in family.known_models() for name in (model, f"{model}_revision")}
     values = family.public() | settings.public()
     shown = for_key(DataPrepSettings, identity(settings)).keys()
-    return {name: values[name] for name in models | shown - {"folder", "urls"}}
+    return {name: values[name] for name in models | shown - PLACES}
 
 
 def _criteria(settings: DataPrepSettings) -> Criteria:

@@ -33,6 +33,9 @@ def installed(formats: list[str]) -> list[str]:
     return formats
 
 
+PLACES = {"folder", "urls"}
+"""Settings that say where the images lie: the same ones from another place are the same data set."""
+
 ExtraFormats = Annotated[
     list[Literal["heic", "avif"]], NoDecode, BeforeValidator(split_list), AfterValidator(installed)
 ]

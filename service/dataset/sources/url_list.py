@@ -47,12 +47,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def candidates_of(content: bytes, place: str) -> Captioned:
-    """A candidate for each row with a URL, in the order of the file; `place` is for messages.
+def candidates_of(content: bytes, name: str) -> Captioned:
+    """A candidate for each row with a URL, in the order of the file; `name` is for messages.
 
     Raises BadData for a file that is no table, that has no column `url`, or that cannot be meant as it stands.
     """
-    name = f"DATA_PREP_URLS={place}"
     reading = Reading(name, keys=URL_COLUMNS, texts=CAPTION_COLUMNS, others=OTHER_COLUMNS, is_key=_is_url)
     columns, rows = read_table(content, reading)
     if not set(URL_COLUMNS) & set(columns):
