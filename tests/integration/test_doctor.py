@@ -222,6 +222,23 @@ def test_models_are_found_in_folders_and_mirrors_and_damage_is_told_without_load
     assert doctor(**models, DOCTOR_JOBS="train")[1].keys().isdisjoint({"model clip", "model captioner"})
 
 
+@pytest.mark.parametrize(
+    ("index", "code", "told"),
+    [
+        ('{"_class_name": "StableDiffusionXLPipeline"}', ExitCode.BAD_CONFIGURATION, "is a StableDiffusionXLPipeline"),
+        ('{"_class_name": ', ExitCode.BAD_DATA, "model_index.json holds no JSON"),
+    ],
+)
+def test_a_base_model_of_another_family_or_without_a_readable_index_is_told(
+    index: str, code: ExitCode, told: str, doctor: Doctor, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "model_index.json").write_text(index)
+    ended, findings = doctor(MODEL_BASE=str(tmp_path), MODEL_VAE="base", DOCTOR_JOBS="train")
+    assert ended == code
+    assert told in findings["model base"]["fact"]
+
+
 def test_offline_a_model_of_the_hub_must_be_in_the_cache(
     doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
