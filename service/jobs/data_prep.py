@@ -102,7 +102,8 @@ def _prepare_shard(
         captions_for(select(records, _criteria(settings)._replace(limit=share)), image_of, settings, store)
     preparation.finish_shard(settings.shard, settings.shards, records)
     log.info("shard done", shard=settings.shard, of=settings.shards, candidates=len(records))
-    add_facts(shard=settings.shard, shards=settings.shards, candidates=len(records))
+    if settings.step == "shard":
+        add_facts(shard=settings.shard, shards=settings.shards, candidates=len(records))
 
 
 def _finalize(
