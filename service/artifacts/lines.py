@@ -44,6 +44,7 @@ class FeaturesLine(Line):
     animated: bool = Field(False, description="Whether it was the first of several frames.")
     relevance: float | None = Field(None, description="100 times the cosine to what was searched for.")
     lossless: bool = Field(False, description="Whether no encoder has changed its pixels.")
+    source_sha256: str = Field("", description="Hash of the file as it came; empty where it was not kept.")
 
 
 class OutcomeLine(Line):

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 from service.settings.base import MOST_PIXELS, YEAR, Text
 from service.settings.common import Identifier, TextList, prefixed, split_list
 from service.settings.declaring import decides, only_how
+from service.settings.marks import Marks
 from service.settings.models import BaseModelSettings, CaptionerSettings, ClipSettings
 from service.settings.places import Place
 
@@ -33,8 +34,8 @@ def installed(formats: list[str]) -> list[str]:
     return formats
 
 
-PLACES = {"folder", "urls"}
-"""Settings that say where the images lie: the same ones from another place are the same data set."""
+UNTOLD = {"folder", "urls", "exclude"}
+"""Settings that say where the images lie, or which others are left out: the same images are the same data set nevertheless."""
 
 ExtraFormats = Annotated[
     list[Literal["heic", "avif"]], NoDecode, BeforeValidator(split_list), AfterValidator(installed)
@@ -152,6 +153,13 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
     )
     shrink: Literal["lanczos", "box", "never"] = decides(
         "lanczos", stage="collecting", description="How larger images are shrunk."
+    )
+    exclude: Marks = decides(
+        [],
+        before=[],
+        description="Images that are left out: sha256 of a file or of its pixels, URLs of images or pages, or looks "
+        "`phash:dhash:colour` as provenance tells them; a line each, or separated by commas. What the store's records in "
+        "`exclusions/` name is left out as well.",
     )
     validation_share: float = decides(
         0.1,

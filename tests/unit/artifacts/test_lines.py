@@ -14,7 +14,7 @@ CANDIDATE = (
 OUTCOME = (
     '{"rank": 3, "reason": null, "detail": "", "features": {"sha256": "ab", "width": 40, "height": 36, "source_width": 40, '
     '"source_height": 36, "phash": 18446744073709551615, "dhash": 0, "colour": 255, "animated": false, "relevance": 21.5, '
-    '"lossless": true}}\n'
+    '"lossless": true, "source_sha256": "cd"}}\n'
 )
 LEFT_OUT = '{"rank": 4, "reason": "not_image", "detail": "x", "features": null}\n'
 HEAD = '{"candidates": "0123"}\n'
@@ -31,7 +31,7 @@ def test_what_was_written_before_is_read_and_written_the_same(model: type, lines
 
 
 def test_an_outcome_of_before_the_newest_facts_were_known_has_their_defaults() -> None:
-    older = OUTCOME.replace(', "animated": false, "relevance": 21.5, "lossless": true', "")
+    older = OUTCOME.replace(', "animated": false, "relevance": 21.5, "lossless": true, "source_sha256": "cd"', "")
     [line] = from_lines(OutcomeLine, older.encode().splitlines(), "x")
     assert line.features is not None
     assert (line.features.animated, line.features.relevance, line.features.lossless) == (False, None, False)
