@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
     "dataset.report": {"artifacts.kinds", "dataset.images", "templates"},
     "checks": {"artifacts", "diffusion", "exits", "settings", "stopping", "storage", "storage.s3"},
     "dataset.captions": {"artifacts", "diffusion", "exits", "logs", "settings", "stopping", "storage"},
-    "dataset.images": {"diffusion", "exits", "logs", "settings", "stopping", "storage"},
+    "dataset.images": {"diffusion", "logs", "settings", "stopping", "storage"},
     "diffusion.sd15": {"diffusion.drawing", "exits", "settings", "storage"},
     "evaluation": {"artifacts.kinds", "diffusion", "exits", "settings", "templates"},
     "training": {
