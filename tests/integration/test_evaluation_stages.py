@@ -12,6 +12,7 @@ from service.artifacts.fetching import fetch
 from service.artifacts.history import History, append
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.registry import Entry
+from service.artifacts.notes import Complete
 from service.artifacts.publishing import list_artifacts, read_manifest
 from service.diffusion.drawing import comparison
 from service.evaluation import judges
@@ -149,7 +150,8 @@ def test_what_was_evaluated_is_promoted_and_drawn_with_by_the_name_of_its_model(
     path = evaluate(EvaluateSettings())
     key = promote(PromoteSettings(model="pixels", evaluation=path, force="whatever so few steps have taught it"))
     entry = Entry.from_bytes(store.get(key), key)
-    assert (entry.lora, entry.evaluation, entry.checkpoint) == ("runs/demo/lora", path, int(SMALL["TRAIN_MAX_STEPS"]))
+    step = Complete.read(store, "demo").of_step
+    assert (entry.lora, entry.evaluation, entry.checkpoint) == ("runs/demo/lora", path, step)
     images = infer(InferSettings(lora="registry:pixels"))
     assert images == infer(InferSettings())
     assert read_manifest(store, images).settings["lora_version"] == entry.version
