@@ -75,7 +75,7 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cpus", "exits", "logs", "outcome", "settings", "stopping"},
     "storage": {"exits", "logs", "settings"},
     "storage.s3": {"exits", "settings"},
-    "settings": {"exits", "logs", "redaction"},
+    "settings": {"exits", "logs", "miniature", "redaction"},
     "logs": {"redaction"},
     "outcome": {"exits", "redaction"},
     "stopping": {"exits"},
