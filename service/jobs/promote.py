@@ -1,7 +1,6 @@
 """`sdlora promote`: the LoRA of an evaluation becomes the champion of a model."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import structlog
 
@@ -46,7 +45,7 @@ def promote(settings: PromoteSettings) -> str:
     objection = objection_to(found, path, lora, champion)
     if objection and not settings.force:
         raise Rejected(f"{objection}; nothing was changed (PROMOTE_FORCE, with a reason, overrules it)")
-    entry = Entry(
+    entry = Entry.made_now(
         action="promote",
         lora=lora.path,
         version=lora.version,
@@ -57,7 +56,6 @@ def promote(settings: PromoteSettings) -> str:
         reason=settings.force or settings.reason or found.reason,
         overruled=objection,
         by=settings.who(),
-        at=datetime.now(UTC),
         image=settings.image or None,
     )
     key = release(store, history, entry, settings.work_dir)

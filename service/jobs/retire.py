@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import structlog
 
@@ -75,13 +74,12 @@ def retirement(history: History, withdrawn: Mapping[str, str], settings: RetireS
     """The entry that withdraws the LoRAs: the champion stays, or the next best that is none of them takes its place."""
     champion = history.champion
     successor = history.next_best(set(withdrawn)) if champion and champion.version in withdrawn else champion
-    return Entry(
+    return Entry.made_now(
         action="retire",
         **(successor.of_the_lora() if successor else {"lora": None}),
         previous=champion.lora if champion else None,
         retired=dict(withdrawn),
         reason=settings.reason,
         by=settings.who(),
-        at=datetime.now(UTC),
         image=settings.image or None,
     )

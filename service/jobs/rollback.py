@@ -1,7 +1,5 @@
 """`sdlora rollback`: a champion of before reigns again."""
 
-from datetime import UTC, datetime
-
 import structlog
 
 from service.artifacts.history import History
@@ -40,8 +38,14 @@ def rollback(settings: RollbackSettings) -> str:
         log.info("already the champion", model=model, number=history.number, lora=target.lora)
         follow(store, model, settings.work_dir)
         return history.key(history.number)
-    facts = {"by": settings.who(), "at": datetime.now(UTC), "image": settings.image or None, "reason": settings.reason}
-    entry = Entry(action="rollback", previous=last.lora, **target.of_the_lora(), **facts)
+    entry = Entry.made_now(
+        action="rollback",
+        **target.of_the_lora(),
+        previous=last.lora,
+        reason=settings.reason,
+        by=settings.who(),
+        image=settings.image or None,
+    )
     key = release(store, history, entry, settings.work_dir)
     add_facts(model=model, champion=target.lora)
     return key

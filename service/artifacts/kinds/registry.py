@@ -40,8 +40,13 @@ class Entry(Document):
     overruled: str = Field("", description="What spoke against it, where PROMOTE_FORCE overruled that.")
     by: str = Field("", description="Who did it, or which CI run.")
     at: datetime = Field(LONG_AGO, description="When, by the clock of who did it.")
-    code_version: str = Field(default_factory=code_version, description="Version and commit of this program.")
+    code_version: str = Field("", description="Version and commit of this program.")
     image: str | None = Field(None, description="Container image that it ran in; null: not known.")
+
+    @classmethod
+    def made_now(cls, **facts: Any) -> "Entry":
+        """An entry with these facts, which is made at this moment by this program."""
+        return cls(at=datetime.now(UTC), code_version=code_version(), **facts)
 
     def of_the_lora(self) -> dict[str, Any]:
         """What this entry says of its LoRA, for a later one with which it is the champion again."""
