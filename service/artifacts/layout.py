@@ -83,6 +83,16 @@ class Ballot(Place, template="registry/{name}/ballots/{number:08d}/{round:08d}/{
     phase: str
 
 
+class Exclusion(Place, template="exclusions/{digest}.json"):
+    """Some images that no data set may hold any more, and why; nobody ever changes it."""
+
+    digest: str
+
+
+EXCLUSIONS = "exclusions/"
+"""What every path of these records begins with."""
+
+
 REGISTRY = "registry/"
 """What every path of the registry begins with."""
 

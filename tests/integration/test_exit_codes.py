@@ -31,6 +31,7 @@ REFUSED = {
     "champion": ("CHAMPION_ON", "yesterday"),
     "demo": ("RUN_ID", "no/name"),
     "prune": ("PRUNE_KEEP_LAST", "0"),
+    "diff": ("DIFF_BEFORE", "/no/path"),
     "doctor": ("DOCTOR_MIN_DISK_GIB", "0"),
     "config": ("TRAIN_RANK", "0"),
 }
@@ -54,6 +55,8 @@ class Ending:
             "DATA_PREP_FOLDER": "miniature",
             "TRAIN_DATASET": DATASET,
             "TRAIN_PROFILE": "miniature",
+            "DIFF_BEFORE": DATASET,
+            "DIFF_AFTER": DATASET,
             "DOCTOR_MIN_DISK_GIB": "0.01",
             "PROMOTE_MODEL": "pixel-art",
             "RETIRE_LORAS": LORA,
@@ -132,7 +135,7 @@ def test_a_store_that_does_not_answer_is_69(job: str, ending: Ending) -> None:
 
 
 @pytest.mark.parametrize(
-    "job", ["data-prep", "train", "evaluate", "promote", "rollback", "retire", "champion", "prune", "doctor"]
+    "job", ["data-prep", "train", "evaluate", "promote", "rollback", "retire", "champion", "prune", "diff", "doctor"]
 )
 def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> None:
     error = ending(job, ExitCode.MISSING_INPUT, ARTIFACTS_URI="s3://no-such-bucket/x", **rclone.environment)
@@ -152,6 +155,7 @@ def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> N
         ("retire", {}, "RETIRE_LORAS"),
         ("champion", {}, "PROMOTE_MODEL"),
         ("prune", {}, "RUN_ID"),
+        ("diff", {}, DATASET),
         ("doctor", {"MODEL_CLIP": "/no/such/folder"}, "MODEL_CLIP"),
     ],
 )
