@@ -38,12 +38,15 @@ class History:
         contents: dict[str, bytes] = {}
         for_each(lambda place: contents.update({place.path: store.get(place.path)}), places, f"reading {folder}")
         entries, digests = [], [digest_of(b"")]
-        for number, place in enumerate(sorted(places, key=lambda place: place.number), 1):
-            where = f"{store.uri}/{place.path}"
+        places.sort(key=lambda place: place.number)
+        for number, place in enumerate(places, 1):
             if place.number != number:
-                twice = place.number < number
-                what = f"two entries with number {place.number}" if twice else f"no entry with number {number}"
-                raise BadData(f"the registry {store.uri}/{folder} has {what}; restore the bucket")
+                what = "two entries with number" if place.number < number else "no entry with number"
+                raise BadData(
+                    f"the registry {store.uri}/{folder} has {what} {min(number, place.number)}; restore the bucket"
+                )
+        for number, place in enumerate(places, 1):
+            where = f"{store.uri}/{place.path}"
             if place.digest != digests[-1]:
                 raise BadData(
                     f"{where} does not follow the entry {number - 1} that is there, which was changed; restore the bucket"
