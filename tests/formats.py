@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from service.artifacts import layout, notes
+from service.artifacts import layout, lines, notes
 from service.artifacts.kinds import (
     checkpoint,
     dataset,
@@ -54,6 +54,12 @@ NOTES: list[tuple[type[Place], list[type]]] = [
     (layout.RegistryEntry, [registry.Entry]),
     (layout.Exclusion, [exclusions.Exclusion, exclusions.ExcludedImage]),
 ]
+LINES: list[tuple[type[Place], list[type]]] = [
+    (layout.Candidates, [lines.CandidateLine]),
+    (layout.Outcomes, [lines.OutcomeLine, lines.FeaturesLine]),
+    (layout.Shard, [lines.ShardHead]),
+    (layout.Captions, [lines.CaptionLine]),
+]
 INTRODUCTION = """# Formats
 
 What lies below ARTIFACTS_URI, for whoever reads it with other programs. `make readme` writes this page from the classes that
@@ -83,15 +89,21 @@ def page() -> str:
         parts += [described(model) for model in models]
     parts += [
         "## Notes",
-        "JSON files that are no artifacts: each is written whole, and may be replaced, but for registry entries.",
+        "JSON files that are no artifacts: each is written whole, and all but registry entries may be replaced.",
     ]
-    for place, models in NOTES:
-        parts += [f"### {shown(place)}", *(described(model, heading=number > 0) for number, model in enumerate(models))]
+    parts += [part for place, models in NOTES for part in at(place, models)]
+    parts += ["## Lines", paragraph(lines)]
+    parts += [part for place, models in LINES for part in at(place, models)]
     parts += [
         "## Paths",
         table(("Path", "What is there"), [(f"`{shown(place)}`", paragraph(place)) for place in layout.PLACES]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def at(place: type[Place], models: list[type]) -> list[str]:
+    """The path, and what stands there."""
+    return [f"### {shown(place)}", *(described(model, heading=number > 0) for number, model in enumerate(models))]
 
 
 def name_of(kind: ModuleType) -> str:

@@ -50,7 +50,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     path = decided(run, settings, lora, dataset_of(run, settings, lora))
     found = evaluation.read_json(fetch(run.store, path, settings.work_dir))
     page = f"{path}/{evaluation.PAGE_FILE}"
-    add_facts(decision=found.decision, reason=found.reason)
+    add_facts(decision=found.decision, reason=found.reason, page=page)
     log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=page)
     if settings.fail_unless_promoted and found.decision != "promote":
         raise Rejected(found.reason)

@@ -5,6 +5,7 @@ from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.requests import Drawing
 from service.diffusion.imported import lora_of
 from service.diffusion.trained_on import check_trained_on
+from service.outcome import add_facts
 from service.settings.identity import identity
 from service.settings.infer import InferSettings
 from service.storage.opening import open_store
@@ -27,4 +28,8 @@ def infer(settings: InferSettings) -> str:
         lora_scale=scale,
         recipe=identity(settings, lora=lora.path, lora_version=lora.version, lora_scale=scale),
     )
-    return images_of(run, settings, comparison)
+    path = images_of(run, settings, comparison)
+    add_facts(
+        pictures=len(comparison.requests), base=settings.model_base, lora=lora.path, lora_scale=settings.lora_scale
+    )
+    return path

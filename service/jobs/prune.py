@@ -13,6 +13,7 @@ from service.artifacts.publishing import list_artifacts
 from service.artifacts.retention import Deletion, Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
 from service.exits import BadData, MissingInput
+from service.outcome import add_facts
 from service.settings.prune import PruneSettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
@@ -41,13 +42,15 @@ def prune(settings: PruneSettings) -> None:
     # A champion whose manifest was deleted to have it published again is in no hurry to lose its files as well.
     plan = [deletion for deletion in plan if deletion.path not in named]
 
+    total = sum(deletion.bytes for deletion in plan)
+    objects = sum(len(deletion.keys) for deletion in plan)
+    add_facts(dry_run=settings.dry_run, runs=len(runs), items=len(plan), objects=objects, bytes=total)
     for deletion in plan:
         if settings.dry_run:
             log.info("would delete", path=deletion.path, reason=deletion.reason, bytes=deletion.bytes)
         else:
             stopping.check()
             carry_out(store, [deletion])
-    total = sum(deletion.bytes for deletion in plan)
     advice = "set PRUNE_DRY_RUN=false to delete it" if settings.dry_run and plan else ""
     log.info("pruned" if not settings.dry_run else "would prune", runs=len(runs), items=len(plan), bytes=total,
              **({"next": advice} if advice else {}))  # fmt: skip
