@@ -22,6 +22,12 @@ class Look(NamedTuple):
     dhash: int
     colour: int
 
+    @classmethod
+    def parse(cls, mark: str) -> "Look":
+        """The look that is written as `phash:dhash:colour`, in hexadecimal."""
+        phash, dhash, colour = (int(part, 16) for part in mark.split(":"))
+        return cls(phash, dhash, colour)
+
 
 def look_of(image: Image.Image) -> Look:
     """The look of an RGB image, from a reduced copy: of a 512² image phash alone would take 11 ms, all of this takes one."""
@@ -29,6 +35,22 @@ def look_of(image: Image.Image) -> Look:
     grey = small.convert("L")
     red, green, blue = (int(value) for value in np.asarray(small).reshape(-1, 3).mean(axis=0).round())
     return Look(int(str(imagehash.phash(grey)), 16), int(str(imagehash.dhash(grey)), 16), red << 16 | green << 8 | blue)
+
+
+def near_any(looks: Sequence[Look], others: Sequence[Look], distance: int) -> list[int | None]:
+    """For each look the index of the first of `others` that it is near to; None where it is near to none."""
+    if not others:
+        return [None] * len(looks)
+    table = np.array(others, dtype=np.uint64)
+    found: list[int | None] = []
+    for look in looks:
+        phash, dhash, colour = (np.uint64(part) for part in look)
+        near = np.bitwise_count(table[:, 0] ^ phash) <= distance
+        near &= np.bitwise_count(table[:, 1] ^ dhash) <= distance
+        near &= (np.abs(_channels(table[:, 2]) - _channels(np.array([colour]))) <= COLOUR_DISTANCE).all(axis=1)
+        indices = np.flatnonzero(near)
+        found.append(int(indices[0]) if len(indices) else None)
+    return found
 
 
 def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
@@ -54,9 +76,7 @@ def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
 def _clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
     """For each of the (N, 3) different looks the lowest place in its cluster."""
     phash, dhash = looks[:, 0], looks[:, 1]
-    channels = np.stack([looks[:, 2] >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(
-        np.int16
-    )
+    channels = _channels(looks[:, 2])
     labels = np.arange(len(looks))
     rows = max(1, PAIRS_AT_ONCE // len(looks))
     for start in range(0, len(looks), rows):
@@ -71,6 +91,11 @@ def _clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
             if len(joined) > 1:
                 labels[np.isin(labels, joined)] = joined[0]
     return labels
+
+
+def _channels(colours: NDArray[np.uint64]) -> NDArray[np.int16]:
+    """Red, green and blue of (N,) colours: (N, 3)."""
+    return np.stack([colours >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(np.int16)
 
 
 def _grouped(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:
