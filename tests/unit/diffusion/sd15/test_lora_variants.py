@@ -117,8 +117,8 @@ def test_the_alpha_in_a_header_is_that_of_its_file(variant: str, saved: Saved) -
     for name, expected in ((OTHER, scale), (WEIGHTS_NAME, 1.0)):
         facts = header_of(folder / name)
         assert float(facts["ss_network_alpha"]) / int(facts["ss_network_dim"]) == pytest.approx(expected, rel=1e-6)
-    alphas = {float(tensor) for key, tensor in load_file(folder / OTHER).items() if key.endswith(".alpha")}
-    assert alphas == {pytest.approx(float(header_of(folder / OTHER)["ss_network_alpha"]), rel=1e-6)}
+    [alpha] = {float(tensor) for key, tensor in load_file(folder / OTHER).items() if key.endswith(".alpha")}
+    assert alpha == pytest.approx(float(header_of(folder / OTHER)["ss_network_alpha"]), rel=1e-6)
 
 
 def test_kohyas_names_are_those_that_other_programs_look_for(saved: Saved) -> None:

@@ -61,7 +61,7 @@ def merge_as_diffusers_without_header_does(pipeline: StableDiffusionPipeline, fi
     With a magnitude (DoRA), each output's weights are scaled to that length.
     """
     tensors = load_file(file)
-    endings = (".lora.down", ".lora_linear_layer.down", ".lora_A")
+    endings = {".lora.down": ".lora.up", ".lora_linear_layer.down": ".lora_linear_layer.up", ".lora_A": ".lora_B"}
     for name, down in tensors.items():
         if (ending := next((end for end in endings if name.endswith(f"{end}.weight")), None)) is None:
             continue
@@ -71,7 +71,7 @@ def merge_as_diffusers_without_header_does(pipeline: StableDiffusionPipeline, fi
         path = path if model == "unet" else path.removeprefix("text_model.")
         assert model == "unet" or key.startswith("text_encoder.text_model.")
         weight = getattr(pipeline, model).get_submodule(path).weight
-        up = tensors[name.replace("down", "up").replace("lora_A", "lora_B")]
+        up = tensors[f"{key}{endings[ending]}.weight"]
         weight.data += change_of(down, up)
         if (length := tensors.get(f"{key}.lora_magnitude_vector")) is not None:
             now = weight.data.flatten(1).norm(dim=1)
