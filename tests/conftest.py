@@ -22,6 +22,8 @@ OURS = (
     "DOCTOR_",
     "PRUNE_",
     "DIFF_",
+    "TRACE_",
+    "REPRODUCE_",
     "AWS_",
     "S3_",
 )

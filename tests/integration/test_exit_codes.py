@@ -28,6 +28,8 @@ REFUSED = {
     "demo": ("RUN_ID", "no/name"),
     "prune": ("PRUNE_KEEP_LAST", "0"),
     "diff": ("DIFF_BEFORE", "/no/path"),
+    "trace": ("TRACE_LOOK_ALIKES", "perhaps"),
+    "reproduce": ("REPRODUCE_STORE", "http://a.example"),
     "doctor": ("DOCTOR_MIN_DISK_GIB", "0"),
     "config": ("TRAIN_RANK", "0"),
 }
@@ -53,6 +55,8 @@ class Ending:
             "TRAIN_PROFILE": "miniature",
             "DIFF_BEFORE": DATASET,
             "DIFF_AFTER": DATASET,
+            "REPRODUCE_EVALUATION": "runs/local/evaluation/000000000000",
+            "TRACE_IMAGE": "https://a.example/x.png",
             "DOCTOR_MIN_DISK_GIB": "0.01",
             "ARTIFACTS_URI": str(self.folder / "artifacts"),
             "WORK_DIR": str(self.folder / "work"),
@@ -127,7 +131,7 @@ def test_a_store_that_does_not_answer_is_69(job: str, ending: Ending) -> None:
     assert environment["AWS_ENDPOINT_URL"] in error
 
 
-@pytest.mark.parametrize("job", ["data-prep", "train", "evaluate", "prune", "diff", "doctor"])
+@pytest.mark.parametrize("job", ["data-prep", "train", "evaluate", "prune", "diff", "trace", "reproduce", "doctor"])
 def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> None:
     error = ending(job, ExitCode.MISSING_INPUT, ARTIFACTS_URI="s3://no-such-bucket/x", **rclone.environment)
     assert "no-such-bucket" in error
@@ -142,6 +146,8 @@ def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> N
         ("evaluate", {}, "runs/local/lora"),
         ("prune", {}, "RUN_ID"),
         ("diff", {}, DATASET),
+        ("reproduce", {}, "runs/local/evaluation/000000000000"),
+        ("trace", {"TRACE_IMAGE": "/no/such/file.png"}, "TRACE_IMAGE"),
         ("doctor", {"MODEL_CLIP": "/no/such/folder"}, "MODEL_CLIP"),
     ],
 )

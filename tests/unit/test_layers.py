@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
         "training.encoded",
         "training.processes",
     },
-    "lineage": {"artifacts", "artifacts.kinds", "exits", "storage"},
+    "lineage": {"artifacts", "artifacts.kinds", "dataset", "dataset.images", "exits", "settings", "storage"},
     "terminal": {"redaction"},
     "dataset.report": {"artifacts.kinds", "dataset.images", "templates"},
     "checks": {"artifacts", "diffusion", "exits", "settings", "stopping", "storage", "storage.s3"},
