@@ -10,9 +10,11 @@ from service import stopping
 from service.artifacts import layout
 from service.artifacts.copying import copy_artifact
 from service.artifacts.fetching import fetch
+from service.artifacts.history import History, append
 from service.artifacts.kinds.dataset import Dataset
 from service.artifacts.kinds.evaluation import KIND, read_json
 from service.artifacts.kinds.lora import Lora
+from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import Manifest
 from service.artifacts.notes import Config
 from service.exits import BadConfiguration, BadData
@@ -31,6 +33,9 @@ from service.terminal import tell
 
 SHAPING = ("gradient_accumulation_steps", "gradient_checkpointing", "log_every", "sample_every", "checkpoint_every")
 """Settings that decide nothing and yet show in the bytes, in last digits or in curves: as they were, where that is known."""
+
+OF_THEN = "champion-of-then"
+"""Name of the model in the scratch store whose champion is the one against which the evaluation was made."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +65,7 @@ def reproduce(settings: ReproduceSettings) -> None:
         elif manifest.kind == Lora.KIND:
             remarks.append(f"{path} was trained elsewhere: it was taken as it is")
         stopping.check()
-    again = evaluate(evaluation_settings(then, places))
+    again = evaluate(evaluation_settings(scratch, then, places))
 
     found = reproduction(then, made(scratch, again, settings.work_dir), scratch.uri, remarks)
     add_facts(same=found.same, decision_then=found.decision_then, decision_now=found.decision_now)
@@ -107,10 +112,15 @@ def training_settings(store: ObjectStore, path: str, manifest: Manifest, places:
     return settings_of(TrainSettings, manifest.settings, run_id=place.run, **how, **places)
 
 
-def evaluation_settings(then: Made, places: dict[str, Any]) -> EvaluateSettings:
-    """Those with which the evaluation was made."""
+def evaluation_settings(scratch: ObjectStore, then: Made, places: dict[str, Any]) -> EvaluateSettings:
+    """Those with which the evaluation was made; the champion of then becomes that of a model of the scratch store."""
     place = layout.Evaluation.parse(then.path)
     if place is None:
         raise BadConfiguration(f"{then.path} is no evaluation of a run")
     recipe = then.manifests[then.path].settings
+    if champion := recipe.get("champion"):
+        history = History.read(scratch, OF_THEN)
+        if history.champion is None:
+            append(scratch, history, Entry.made_now(lora=champion["lora"], version=champion["version"], promotion=1))
+        recipe = {**recipe, "champion": OF_THEN}
     return settings_of(EvaluateSettings, recipe, run_id=place.run, fail_unless_promoted=False, **places)

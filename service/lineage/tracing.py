@@ -100,7 +100,7 @@ class Archive:
 
     manifests: dict[str, Manifest] = field(default_factory=dict)
     datasets: dict[str, KnownDataset] = field(default_factory=dict)
-    entries: dict[layout.RegistryEntry, str | None] = field(default_factory=dict)
+    entries: dict[layout.RegistryEntry, Entry] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
@@ -123,7 +123,7 @@ def archive_of(store: ObjectStore, stop_check: StopCheck) -> Archive:
         place = layout.RegistryEntry.parse(key)
         assert place is not None, key
         try:
-            found.entries[place] = Entry.from_bytes(store.get(key), f"{store.uri}/{key}").lora
+            found.entries[place] = Entry.from_bytes(store.get(key), f"{store.uri}/{key}")
         except NotFound:
             return
         except BadData as error:
@@ -151,6 +151,7 @@ def trace(image: Sought, archive: Archive, *, look_alikes: bool) -> Trace:
     def paths(*kinds: str) -> list[str]:
         return [path for path, kind in of_kind.items() if kind in kinds]
 
+    versions = {archive.manifests[path].version for path in paths(lora.Lora.KIND)}
     drawn = paths(images.Images.KIND, samples.KIND)
     named = {Dataset.KIND, lora.Lora.KIND, evaluation.KIND, images.Images.KIND, samples.KIND}
     return Trace(
@@ -158,7 +159,7 @@ def trace(image: Sought, archive: Archive, *, look_alikes: bool) -> Trace:
         marks=sorted(image.marks),
         datasets=[met[path] for path in sorted(met)],
         loras=paths(lora.Lora.KIND),
-        champions=_champions(archive.entries, descending),
+        champions=_champions(archive.entries, descending, versions),
         drawn=[Drawn(path=path, pictures=_pictures(archive.manifests[path])) for path in drawn],
         evaluations=paths(evaluation.KIND),
         others=[path for path, kind in of_kind.items() if kind not in named],
@@ -240,14 +241,17 @@ def _marks(dataset: KnownDataset, entry: Provenance) -> list[str]:
     return sorted(mark for mark in told if any(form.fullmatch(mark) for form in (SHA256, URL, LOOK)))
 
 
-def _champions(entries: Mapping[layout.RegistryEntry, str | None], descending: Set[str]) -> list[Champion]:
+def _champions(
+    entries: Mapping[layout.RegistryEntry, Entry], descending: Set[str], versions: Set[str]
+) -> list[Champion]:
+    """versions: of what descends, by which a LoRA is known that has gone to another path."""
     newest: dict[str, int] = {}
     for place in entries:
         newest[place.name] = max(place.number, newest.get(place.name, 0))
     return [
-        Champion(model=place.name, number=place.number, lora=path, reigns=place.number == newest[place.name])
-        for place, path in sorted(entries.items(), key=lambda entry: (entry[0].name, entry[0].number))
-        if path is not None and path in descending
+        Champion(model=place.name, number=place.number, lora=entry.lora, reigns=place.number == newest[place.name])
+        for place, entry in sorted(entries.items(), key=lambda named: (named[0].name, named[0].number))
+        if entry.lora is not None and (entry.lora in descending or entry.version in versions)
     ]
 
 

@@ -25,6 +25,10 @@ REFUSED = {
     "train": ("TRAIN_RANK", "0"),
     "infer": ("INFER_STEPS", "0"),
     "evaluate": ("EVALUATE_STEPS", "0"),
+    "promote": ("PROMOTE_EVALUATION", "/no/path"),
+    "rollback": ("ROLLBACK_TO", "0"),
+    "retire": ("PROMOTE_MODEL", "no/name"),
+    "champion": ("CHAMPION_ON", "yesterday"),
     "demo": ("RUN_ID", "no/name"),
     "prune": ("PRUNE_KEEP_LAST", "0"),
     "diff": ("DIFF_BEFORE", "/no/path"),
@@ -58,6 +62,9 @@ class Ending:
             "REPRODUCE_EVALUATION": "runs/local/evaluation/000000000000",
             "TRACE_IMAGE": "https://a.example/x.png",
             "DOCTOR_MIN_DISK_GIB": "0.01",
+            "PROMOTE_MODEL": "pixel-art",
+            "RETIRE_LORAS": LORA,
+            "RETIRE_REASON": "a reason",
             "ARTIFACTS_URI": str(self.folder / "artifacts"),
             "WORK_DIR": str(self.folder / "work"),
             "OUTCOME_FILE": str(outcome),
@@ -131,7 +138,23 @@ def test_a_store_that_does_not_answer_is_69(job: str, ending: Ending) -> None:
     assert environment["AWS_ENDPOINT_URL"] in error
 
 
-@pytest.mark.parametrize("job", ["data-prep", "train", "evaluate", "prune", "diff", "trace", "reproduce", "doctor"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "data-prep",
+        "train",
+        "evaluate",
+        "promote",
+        "rollback",
+        "retire",
+        "champion",
+        "prune",
+        "diff",
+        "trace",
+        "reproduce",
+        "doctor",
+    ],
+)
 def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> None:
     error = ending(job, ExitCode.MISSING_INPUT, ARTIFACTS_URI="s3://no-such-bucket/x", **rclone.environment)
     assert "no-such-bucket" in error
@@ -144,6 +167,11 @@ def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> N
         ("train", {"TRAIN_DATASET": ""}, "run data-prep"),
         ("infer", {}, "runs/local/lora"),
         ("evaluate", {}, "runs/local/lora"),
+        ("infer", {"INFER_LORA": "registry:pixel-art"}, "pixel-art"),
+        ("promote", {}, "run evaluate"),
+        ("rollback", {}, "nothing to roll back"),
+        ("retire", {}, "RETIRE_LORAS"),
+        ("champion", {}, "PROMOTE_MODEL"),
         ("prune", {}, "RUN_ID"),
         ("diff", {}, DATASET),
         ("reproduce", {}, "runs/local/evaluation/000000000000"),
