@@ -2,9 +2,9 @@
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from service.lineage.reproduction import Part, Reproduction
+from service.terminal import table
 
 MOST_NAMED = 3
 """Files that are named in a row; of more, their number is told."""
@@ -25,7 +25,7 @@ def summary(found: Reproduction) -> str:
 
 def tables(found: Reproduction) -> RenderableType:
     """A row for each artifact, and what may be the cause of a difference."""
-    shown = Table("what", "then", "now", "files", "", title=f"again in {escape(found.store)}", title_justify="left")
+    shown = table(f"again in {escape(found.store)}", "what", "then", "now", "files", "")
     for part in found.parts:
         cells = (part.name, part.then or "gone", part.now or "not made", str(part.files), _verdict(part))
         shown.add_row(*map(escape, cells))

@@ -2,9 +2,9 @@
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 
 from service.lineage.tracing import Trace, TracedDataset, TracedImage
+from service.terminal import table
 
 
 def summary(found: Trace) -> str:
@@ -15,8 +15,8 @@ def summary(found: Trace) -> str:
     pictures = sum(len(drawn.pictures) for drawn in found.drawn)
     reigning = sum(champion.reigns for champion in found.champions)
     return (
-        f"{holding} data sets hold it; from them descend {len(found.loras)} LoRAs, {reigning} of them champions now, "
-        f"{pictures} drawn pictures and {len(found.evaluations)} evaluations"
+        f"data sets that hold it: {holding}; LoRAs: {len(found.loras)}, champions now: {reigning}, drawn pictures: {pictures}, "
+        f"evaluations: {len(found.evaluations)}"
     )
 
 
@@ -24,7 +24,7 @@ def tables(found: Trace) -> RenderableType:
     """What holds the image, and what descends from that."""
     parts: list[RenderableType] = [f"{escape(found.image)}: {summary(found)}"]
     if found.datasets:
-        shown = Table("data set", "image", "recognised by", "from", title="data sets", title_justify="left")
+        shown = table("data sets", "data set", "image", "recognised by", "from")
         for dataset in found.datasets:
             for cells in _rows(dataset):
                 shown.add_row(*map(escape, cells))
@@ -41,7 +41,7 @@ def tables(found: Trace) -> RenderableType:
         *(("unreadable", path, "may descend from it as well") for path in found.unreadable),
     ]
     if rows:
-        shown = Table("kind", "what", "", title="what descends from them", title_justify="left")
+        shown = table("what descends from them", "kind", "what", "")
         for row in rows:
             shown.add_row(*map(escape, row))
         parts.append(shown)

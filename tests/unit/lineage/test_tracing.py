@@ -116,7 +116,7 @@ def test_an_image_is_followed_to_data_set_lora_champion_pictures_evaluation_and_
 def test_it_is_recognised_by_address_page_file_and_pixels_and_the_file_in_the_data_set(made: Made) -> None:
     path = made.dataset("one", decoded(0, f"{URL}?size=large", X, "train/0.png", page="https://a.example/page"))
     known = decoded(0, URL, X, None)
-    stored = hashlib.sha256(b"the picture train/0.png").hexdigest()
+    stored = hashlib.sha256(b"the picture train/0.png of one").hexdigest()
     named = {
         f"{URL}?size=large": How.ADDRESS,
         f"{URL}?size=large#top": How.ADDRESS,
@@ -186,7 +186,7 @@ def test_a_data_set_made_of_another_descends_by_its_images_and_one_made_of_drawn
 
 def test_a_data_set_without_provenance_is_known_by_its_files(made: Made) -> None:
     path = publish(made.store, made.folder / "bare", Published({"train/0.png": "a", "validation/1.png": "b"}), "bare")
-    stored = hashlib.sha256(b"the picture train/0.png").hexdigest()
+    stored = hashlib.sha256(b"the picture train/0.png of bare").hexdigest()
     assert hows(made.trace(stored)) == {path: [How.FILE]}
 
 
@@ -219,7 +219,7 @@ def test_the_record_that_withdraws_it_names_all_that_any_data_set_knows_it_by(ma
     record = exclusion_of(made.trace(URL), "asked for")
     known = [decoded(0, URL, content, None) for content in (X, copy)]
     looks = {f"{one.phash}:{one.dhash}:{one.colour}" for one in known}
-    stored = hashlib.sha256(b"the picture train/0.png").hexdigest()
+    stored = hashlib.sha256(b"the picture train/0.png of one").hexdigest()
     hashes = {hashed for one in known for hashed in (one.sha256, one.source_sha256)}
     assert set(record.images[0].marks) == {URL, stored, *hashes, *looks}
     assert set(reasons([record]).values()) == {"asked for"}
@@ -234,7 +234,7 @@ def test_a_terminal_shows_all_of_it(made: Made) -> None:
     with console.capture() as shown:
         console.print(tables(made.trace(URL)))
     text = shown.get()
-    assert "1 data sets hold it" in text
+    assert "data sets that hold it: 1" in text
     assert all(word in text for word in (path, "held out", trained, "style, entry 1", "reigns", "3 files"))
     with console.capture() as shown:
         console.print(tables(made.trace("0" * 64)))
