@@ -36,7 +36,7 @@ def tables(found: Reproduction) -> RenderableType:
 def _verdict(part: Part) -> str:
     if part.same:
         return "the same"
-    if not part.different:
+    if part.then is None or part.now is None:
         return "cannot be compared"
     named = ", ".join(part.different[:MOST_NAMED])
     more = f" and {len(part.different) - MOST_NAMED} more" if len(part.different) > MOST_NAMED else ""
