@@ -38,7 +38,7 @@ KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
     (
         evaluation,
         [layout.Evaluation],
-        [evaluation.Evaluation, evaluation.Finding, evaluation.Interval, evaluation.Counts],
+        [evaluation.Evaluation, evaluation.Finding, evaluation.Interval, evaluation.Counts, evaluation.Champion],
     ),
     (samples, [layout.Samples], []),
     (tensorboard, [layout.Tensorboard], []),
@@ -66,7 +66,10 @@ What lies below ARTIFACTS_URI, for whoever reads it with other programs. `make r
 read and write these formats: `layout.py` has every path, `kinds/` a module for each kind of artifact, `notes.py` the rest.
 
 An **artifact** is a folder with a `MANIFEST.json` in it, which is written last: without it there is no artifact, and nobody may
-read its files. With it they never change. Files that the manifest does not list are none of it.
+read its files. With it they never change. Files that the manifest does not list are none of it. The one exception is
+`registry/<model>/champion`, a copy of the LoRA that is the champion, at an address that stays: it follows the history. Its
+manifest goes first and comes last, so that who reads it as an artifact finds none while it changes, or notices by the hashes,
+and reads again.
 
 Every format has a schema version. Older ones are read, for ever; a newer one is refused with exit code 78 and one line, and
 nothing is deleted that a newer version wrote. A field that is not in a file has its default. Whoever changes a format adds one
@@ -84,7 +87,10 @@ def page() -> str:
         parts += ["At " + " and ".join(f"`{shown(place)}/`" for place in places) + ":"]
         parts += [table(("File", "Content"), [(f"`{file}`", content) for file, content in kind.FILES.items()])]
         parts += [described(model) for model in models]
-    parts += ["## Notes", "JSON files that are no artifacts: each is written whole, and may be replaced."]
+    parts += [
+        "## Notes",
+        "JSON files that are no artifacts: each is written whole, and all but registry entries may be replaced.",
+    ]
     parts += [part for place, models in NOTES for part in at(place, models)]
     parts += ["## Lines", paragraph(lines)]
     parts += [part for place, models in LINES for part in at(place, models)]

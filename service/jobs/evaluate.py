@@ -9,6 +9,7 @@ from PIL import Image
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.fetching import fetch
+from service.artifacts.history import History
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read as read_dataset
 from service.artifacts.kinds.images import BASE, GRID, LORA
@@ -29,6 +30,7 @@ from service.exits import Rejected
 from service.outcome import add_facts
 from service.settings.evaluate import EvaluateSettings
 from service.settings.identity import identity
+from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 
@@ -66,9 +68,17 @@ def made_of(lora: Lora, dataset_path: str) -> dict[str, Any]:
     return {"lora": lora.path, "lora_version": lora.version, "dataset": None if own else dataset_path}
 
 
+def champion_now(store: ObjectStore, model: str | None) -> evaluation.Champion | None:
+    """The champion of the model at this moment; None where no model is named, or it has none."""
+    entry = History.read(store, model).champion if model else None
+    return evaluation.Champion(lora=entry.lora or "", version=entry.version) if entry else None
+
+
 def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> str:
     """The path of the evaluation: from what was measured, without a model."""
-    recipe = identity(settings, **made_of(lora, dataset_path))
+    champion = champion_now(run.store, settings.champion)
+    against = champion.model_dump() if champion else None
+    recipe = identity(settings, **made_of(lora, dataset_path), champion=against)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
@@ -86,6 +96,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
         counts=counts,
         prompts=prompts,
         lora=lora.path,
+        champion=champion,
         dataset=dataset_path,
         measurements=measured_at,
         settings=recipe,

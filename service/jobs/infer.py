@@ -16,6 +16,7 @@ def infer(settings: InferSettings) -> str:
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     lora = lora_of(run, settings.lora, settings.work_dir)
     check_trained_on(lora, settings)
+    scale = settings.lora_scale if "lora_scale" in settings.model_fields_set else lora.scale
     comparison = Comparison(
         prompts=settings.prompts,
         variations=settings.variations,
@@ -24,8 +25,8 @@ def infer(settings: InferSettings) -> str:
             settings.steps, settings.guidance, settings.resolution, settings.batch_size, settings.negative_prompt
         ),
         lora=lora.path,
-        lora_scale=settings.lora_scale,
-        recipe=identity(settings, lora=lora.path, lora_version=lora.version),
+        lora_scale=scale,
+        recipe=identity(settings, lora=lora.path, lora_version=lora.version, lora_scale=scale),
     )
     path = images_of(run, settings, comparison)
     add_facts(

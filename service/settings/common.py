@@ -11,7 +11,7 @@ from service.logs import LogFormat, LogLevel
 from service.settings.base import FREE_TEXT, variable_name
 from service.settings.declaring import only_how
 from service.settings.delivery import cleaned
-from service.settings.places import LocalPath, Place
+from service.settings.places import NAME, LocalPath, Place
 from service.settings.s3 import S3Settings
 
 
@@ -33,7 +33,7 @@ EXPORTED = {*S3Settings.model_fields, "outcome_file"}
 
 StringList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 TextList = Annotated[StringList, FREE_TEXT]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Identifier = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 
 
 def prefixed(prefix: str, *, short: dict[str, str | list[str]] | None = None) -> SettingsConfigDict:

@@ -38,6 +38,9 @@ class Lora(Statement):
     KIND = "lora"
 
     parents: list[str] = Field(description="Paths of the artifacts that it was made of.")
+    scale: float = Field(
+        1.0, description="Strength at which it is to be used; the registry may say another for a champion."
+    )
 
     @classmethod
     def of(cls, path: str, manifest: Manifest) -> "Lora":
