@@ -86,11 +86,12 @@ class History:
         return max((number for number, entry in enumerate(self.entries, 1) if entry.at <= moment), default=0)
 
     def next_best(self, withdrawn: Set[str] = frozenset()) -> Entry | None:
-        """Who reigned before the champion was promoted, or before that one, and so on: the first that is not withdrawn."""
+        """Who reigned before the champion was promoted, or before that one, and so on: the first other LoRA, not withdrawn."""
         entry = self.champion
+        unfit = self.retired | withdrawn | ({entry.version} if entry else set())
         while entry and entry.promotion > 1:
             entry = self.entries[entry.promotion - 2]
-            if entry.lora and entry.version not in self.retired | withdrawn:
+            if entry.lora and entry.version not in unfit:
                 return entry
         return None
 

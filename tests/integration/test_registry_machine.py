@@ -25,8 +25,8 @@ from service.storage.local import LocalStore
 from tests.releases import MODEL, Killed, Mortal, aged, entries, evaluated, reigning, trained
 
 RUNS = ["one", "two", "three"]
-EXAMPLES = 15
-STEPS = 12
+EXAMPLES = 10
+STEPS = 10
 LIVES = st.one_of(st.none(), st.integers(1, 14))
 """Before which write the job is killed; None: it lives."""
 

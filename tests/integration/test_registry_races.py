@@ -1,6 +1,6 @@
 """Two who change a registry at once, on real stores with and without conditional writes: one entry each time, the other told.
 
-200 rounds of writing an entry; a tenth as many of whole promotions, which SDLORA_SOAK multiplies.
+In a folder 200 rounds of writing an entry and 20 of whole promotions; an eighth of that on servers, times SDLORA_SOAK.
 """
 
 import os
@@ -16,16 +16,24 @@ from service.exits import Rejected
 from service.jobs.promote import promote
 from service.settings.promote import PromoteSettings
 from service.storage.interface import ObjectStore
+from service.storage.local import LocalStore
 from service.storage.opening import open_store
 from tests.releases import entries, evaluated, reigning, trained
 
-ROUNDS = 200
-PROMOTIONS = 20 * int(os.environ.get("SDLORA_SOAK", "1"))
+SOAK = int(os.environ.get("SDLORA_SOAK", "1"))
+FOLDER, SERVER = 200, 25
+ENTRIES_A_PROMOTION = 10
+"""A promotion takes as long as writing this many entries."""
 
 
 @pytest.fixture
 def store(store_uri: str) -> ObjectStore:
     return open_store(store_uri)
+
+
+@pytest.fixture
+def rounds(store: ObjectStore) -> int:
+    return FOLDER if isinstance(store, LocalStore) else SERVER * SOAK
 
 
 def at_once(*actions: Callable[[], object]) -> list[object]:
@@ -47,8 +55,8 @@ def at_once(*actions: Callable[[], object]) -> list[object]:
     return results
 
 
-def test_of_two_entries_at_once_one_is_written_and_both_writers_know_which(store: ObjectStore) -> None:
-    for number in range(ROUNDS):
+def test_of_two_entries_at_once_one_is_written_and_both_writers_know_which(store: ObjectStore, rounds: int) -> None:
+    for number in range(rounds):
         history = History.read(store, f"model-{number}")
         one, other = (Entry(lora=f"runs/{name}/lora", version=name, by=name) for name in ("one", "other"))
         told = at_once(lambda: append(store, history, one), lambda: append(store, history, other))  # noqa: B023
@@ -57,11 +65,13 @@ def test_of_two_entries_at_once_one_is_written_and_both_writers_know_which(store
         assert told[0] in (one, other)
 
 
-def test_two_promoters_at_once_never_both_win_and_the_other_is_told(store: ObjectStore, tmp_path: Path) -> None:
+def test_two_promoters_at_once_never_both_win_and_the_other_is_told(
+    store: ObjectStore, rounds: int, tmp_path: Path
+) -> None:
     for run_id in ("one", "other"):
         trained(store, run_id)
         evaluated(store, run_id)
-    for number in range(PROMOTIONS):
+    for number in range(rounds // ENTRIES_A_PROMOTION):
         model = f"model-{number}"
 
         def promoter(run_id: str, model: str = model) -> str:
@@ -77,10 +87,10 @@ def test_two_promoters_at_once_never_both_win_and_the_other_is_told(store: Objec
         assert reigning(store, model) == champion.lora
 
 
-def test_two_who_promote_the_same_evaluation_are_both_done(store: ObjectStore, tmp_path: Path) -> None:
+def test_two_who_promote_the_same_evaluation_are_both_done(store: ObjectStore, rounds: int, tmp_path: Path) -> None:
     trained(store, "one")
     evaluated(store, "one")
-    for number in range(PROMOTIONS // 4):
+    for number in range(1 + rounds // ENTRIES_A_PROMOTION // 4):
         model = f"same-{number}"
 
         def promoter(by: str, model: str = model) -> str:

@@ -88,6 +88,7 @@ def test_rolling_back_goes_through_earlier_champions_only_and_ends(changes: list
     while best := history.next_best():
         assert before is not None
         assert best.promotion < before.promotion
+        assert best.version != before.version
         history = grown(history, Entry(action="rollback", **best.of_the_lora()))
         before, steps = best, steps + 1
     assert steps <= len(changes)

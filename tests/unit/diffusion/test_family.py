@@ -184,7 +184,7 @@ def test_its_held_out_loss_is_measured_on_the_pipeline_as_it_is(images: list[Cap
     trainer = trainer_of(images, settings, FlowFamily(settings))
     for parameter in lora_parameters(trainer.unwrapped):
         parameter.data += 0.1
-    trainer.unwrapped.export(tmp_path, {})
+    trainer.unwrapped.export(tmp_path, "flow", {})
     pipeline = FlowFamily(settings).open_pipeline(settings)
     base = losses_of(pipeline, images[:2], settings.resolution)
     pipeline.put_on_lora(tmp_path)
