@@ -62,7 +62,7 @@ class Registry(RuleBasedStateMachine):
                 assert lives is not None or len(entries(self.store)) == before
             except Killed:
                 patch.setattr(module, "open_store", lambda _: self.store)
-                with suppressREFUSALS:
+                with suppress(*REFUSALS):
                     job()  # type: ignore[operator]
         assert len(entries(self.store)) <= before + 1
 
