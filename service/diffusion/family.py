@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from service.diffusion.drawing.requests import Drawing, Request
 from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 Condition = Mapping[str, Tensor]
 """Tensors by name: of one prompt, or, with a first dimension more, of a batch of prompts."""

@@ -17,7 +17,7 @@ from service.diffusion.lora import assert_effect
 from service.exits import BadConfiguration
 from service.settings.identity import check_identity
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 from service.training.attempts import began
 from service.training.callbacks import SamplePictures
 from service.training.curves import draw_curves
