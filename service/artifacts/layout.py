@@ -190,6 +190,13 @@ class Images(Place, template="runs/{run}/images/{key}", swept=True):
     key: str
 
 
+class Unprompted(Place, template="runs/{run}/unprompted/{key}", swept=True):
+    """Images that were drawn of prompts without the style phrase."""
+
+    run: str
+    key: str
+
+
 class Evaluation(Place, template="runs/{run}/evaluation/{key}", swept=True):
     """The evaluation of one recipe."""
 

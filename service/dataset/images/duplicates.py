@@ -1,34 +1,13 @@
 """Images that look alike: two perceptual hashes and the colour must agree."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-REDUCED = (64, 64)
-COLOUR_DISTANCE = 24
-"""Of 255, in each channel of the mean colour. The hashes are of shades of grey: a red heart and a green one are equal to
-them, and palettes are half of what a style in few colours consists of."""
+from service.diffusion.looks import COLOUR_DISTANCE, Look
+
 PAIRS_AT_ONCE = 1 << 21
-
-
-class Look(NamedTuple):
-    """What two images that look alike share: 64-bit hashes, and the mean colour as 0xRRGGBB."""
-
-    phash: int
-    dhash: int
-    colour: int
-
-
-def look_of(image: Image.Image) -> Look:
-    """The look of an RGB image, from a reduced copy: of a 512² image phash alone would take 11 ms, all of this takes one."""
-    small = image.resize(REDUCED, Image.Resampling.BOX)
-    grey = small.convert("L")
-    red, green, blue = (int(value) for value in np.asarray(small).reshape(-1, 3).mean(axis=0).round())
-    return Look(int(str(imagehash.phash(grey)), 16), int(str(imagehash.dhash(grey)), 16), red << 16 | green << 8 | blue)
 
 
 def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
