@@ -12,11 +12,12 @@ export HF_HUB_OFFLINE ?= 1
 export BUILDAH_LAYERS ?= true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-unit test-integration soak lint format image test-image benchmark lock readme clean
+.PHONY: help demo test test-unit test-integration test-stores soak lint format image test-image benchmark lock readme clean
 
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
 	@echo "make test        unit and integration tests; test-unit and test-integration are its halves"
+	@echo "make test-stores the stores that Debian has, Ceph and Swift: artifacts and the chain; installs them, as root"
 	@echo "make soak        the chain stopped and killed at 50 random moments; some 5 minutes"
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
@@ -50,6 +51,12 @@ test: $(VENV)/development
 
 test-unit test-integration: test-%: $(VENV)/development
 	$(PYTEST) tests/$*
+
+STORE_PACKAGES := ceph-mon ceph-osd ceph-common radosgw swift-proxy swift-account swift-container swift-object
+
+test-stores: $(VENV)/development
+	dpkg -s $(STORE_PACKAGES) >/dev/null 2>&1 || { apt-get update && apt-get install -y --no-install-recommends $(STORE_PACKAGES); }
+	SDLORA_STORES=ceph,swift $(BIN)/python -m pytest -k "ceph or swift" tests/integration/test_artifacts.py tests/integration/test_chain.py
 
 soak: $(VENV)/development
 	SDLORA_SOAK=50 $(BIN)/python -m pytest --timeout=7200 -s tests/integration/test_disturbed.py

@@ -133,6 +133,15 @@ def check() -> None:
         raise Stopped(REASON)
 
 
+def pause(seconds: float) -> None:
+    """Sleeps for so long; raises Stopped as soon as the process is asked to stop."""
+    end = time.monotonic() + seconds
+    check()
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, POLL_SECONDS))
+        check()
+
+
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
     """Passes `items` on; raises Stopped between two of them."""
     for item in items:

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 
 from service import stopping
 from tests.servers import S3Server, moto_server, rclone_server
+from tests.stores.ceph import ceph_server
+from tests.stores.swift import swift_server
 
 OURS = (
     "MODEL_",
@@ -19,11 +21,15 @@ OURS = (
     "RETRAIN_",
     "DOCTOR_",
     "PRUNE_",
+    "DIFF_",
     "AWS_",
     "S3_",
 )
-OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE"}
+OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE", "RETRY_SECONDS"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+
+STORES = os.environ.get("SDLORA_STORES", "local,moto,rclone").split(",")
+"""Kinds of stores that the tests of artifacts and of the chain are run on."""
 
 # The hub's library reads it once, when it is loaded: in a fixture it would come too late.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -41,6 +47,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(OURS) or name in OURS_EXACTLY or name.upper() in OF_THE_HOST:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # What a test takes away stays away, unless it says so: nobody has to wait for it.
+    monkeypatch.setenv("RETRY_SECONDS", "0")
     # A job that ran in this process has set how a request to stop ends it: here it would end all tests that follow.
     monkeypatch.setattr(stopping, "_end", None)
     # A developer's ~/.aws must not lend its credentials either.
@@ -64,7 +72,19 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["local", "moto", "rclone"])
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with ceph_server(tmp_path_factory.mktemp("stores") / "ceph") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with swift_server(tmp_path_factory.mktemp("stores") / "swift") as server:
+        yield server
+
+
+@pytest.fixture(params=STORES)
 def store_uri(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty place for artifacts, once of each kind."""
     if request.param == "local":

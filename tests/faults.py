@@ -1,11 +1,13 @@
 """A proxy on loopback between a client and a real S3 server, which does to the traffic what networks and servers do to it."""
 
+import base64
+import hashlib
 import http.client
 import socket
 import struct
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -60,7 +62,10 @@ LASTING = {Fault.FORBIDDEN, Fault.EXPIRED}
 
 
 class Request(NamedTuple):
-    """What a client asked for: method, path with bucket and key, names in the query, whether on condition, and how."""
+    """What a client asked for: method, path with bucket and key, names in the query, whether on condition, and how.
+
+    headers: by their names in lower case; md5: of the body, as Content-MD5 has it.
+    """
 
     method: str
     path: str
@@ -68,6 +73,8 @@ class Request(NamedTuple):
     conditional: bool
     token: str
     range: str
+    headers: Mapping[str, str]
+    md5: str
 
 
 Matches = Callable[[Request], bool]
@@ -101,9 +108,13 @@ class Faults:
     happened: Counter[Fault] = field(default_factory=Counter)
     planned: deque[tuple[Fault, Matches, int]] = field(default_factory=deque)
     refuses: "Callable[[Request], tuple[int, str, str] | None] | None" = None
-    """What a server of this kind answers to some requests for good: status, code and message."""
+    """What a server of this kind answers to some requests for good: status, code and message; without a code, a web page."""
     edits: "Callable[[Request, Headers, bytes], tuple[Headers, bytes]] | None" = None
     """What a server of this kind makes of the headers and the body of an answer, for good."""
+    no_expect: bool = False
+    """Whether `Expect: 100-continue` is answered with 417."""
+    expected: int = 0
+    """How often it was asked for."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def plan(self, fault: Fault, matches: Matches = anything, skip: int = 0) -> None:
@@ -145,7 +156,10 @@ def faulty(server: S3Server) -> Iterator[Faults]:
             address = urlsplit(self.path)
             token, part = self.headers.get("X-Amz-Security-Token", ""), self.headers.get("Range", "")
             names = frozenset(parse_qs(address.query, keep_blank_values=True))
-            request = Request(self.command, address.path, names, "If-None-Match" in self.headers, token, part)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+            conditional = "if-none-match" in headers
+            request = Request(self.command, address.path, names, conditional, token, part, headers, md5)
             fault = faults.next_for(request)
             refusal = faults.refuses(request) if faults.refuses else None
             try:
@@ -156,9 +170,22 @@ def faulty(server: S3Server) -> Iterator[Faults]:
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True  # the client has given up
 
+        def handle_expect_100(self) -> bool:
+            faults.expected += 1
+            if not faults.no_expect:
+                return super().handle_expect_100()
+            # What was to be sent stays away, so that the next request begins here.
+            self.send_response_only(417)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return False
+
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = relay  # noqa: N815
 
         def refuse(self, status: int, code: str, message: str) -> None:
+            if not code:  # a proxy's page
+                self.answer(status, [("Content-Type", "text/html")], message.encode())
+                return
             content = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
             self.answer(status, [("Content-Type", "application/xml")], content)
 

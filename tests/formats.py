@@ -15,6 +15,7 @@ from service.artifacts.kinds import (
     checkpoint,
     dataset,
     evaluation,
+    exclusions,
     images,
     lora,
     measurements,
@@ -58,6 +59,7 @@ NOTES: list[tuple[type[Place], list[type]]] = [
     (layout.CompleteNote, [notes.Complete]),
     (layout.PublishedNote, [notes.PublishedNote]),
     (layout.RegistryEntry, [registry.Entry]),
+    (layout.Exclusion, [exclusions.Exclusion, exclusions.ExcludedImage]),
 ]
 INTRODUCTION = """# Formats
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic_settings import BaseSettings
 
 from service.exits import MEANINGS
-from service.settings.base import flag_name, variable_name
+from service.settings.base import flag_name, is_positional, variable_name
 from service.settings.catalogue import all_settings
 from service.settings.common import CommonSettings
 from service.settings.declaring import role_of
@@ -54,7 +54,7 @@ def table_of(settings: type[BaseSettings]) -> str:
             role = role_of(field)
             cells = (
                 f"`{variable_name(settings, name)}`",
-                f"`{flag_name(settings, name)}`",
+                "an argument" if is_positional(field) else f"`{flag_name(settings, name)}`",
                 shown(field.default),
                 "yes" if role is not None and role.decides else "",
                 (field.description or "") + choices(field.annotation),

@@ -40,9 +40,9 @@ def moto_server() -> Iterator[S3Server]:
 
 
 @contextmanager
-def rclone_server(folder: Path) -> Iterator[S3Server]:
-    """rclone: checks credentials, ignores conditions. Its buckets are the folders of `folder`."""
-    port = free_port()
+def rclone_server(folder: Path, port: int | None = None) -> Iterator[S3Server]:
+    """rclone: checks credentials, ignores conditions. Its buckets are the folders of `folder`, and stay when it ends."""
+    port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(executable("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", f"{KEY},{SECRET}", str(folder)]
@@ -85,12 +85,12 @@ def refusing_server(status: int, code: str) -> Iterator[S3Server]:
 
 
 @contextmanager
-def served_on(port: int) -> Iterator[S3Server]:
-    environment = environment_for(port)
+def served_on(port: int, key: str = KEY) -> Iterator[S3Server]:
+    environment = environment_for(port) | {"AWS_ACCESS_KEY_ID": key}
     client = boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=KEY,
+        aws_access_key_id=key,
         aws_secret_access_key=SECRET,
         region_name=environment["AWS_REGION"],
         config=Config(proxies={}),

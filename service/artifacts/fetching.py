@@ -58,6 +58,21 @@ def fetch(store: ObjectStore, path: str, work_dir: Path, stop_check: StopCheck =
     return target
 
 
+def read_file(store: ObjectStore, path: str, name: str) -> bytes:
+    """The content of one file of an artifact, verified, without the others.
+
+    Raises NotFound without a manifest, BadData for a file that is not listed or not what the manifest says.
+    """
+    stored = Stored(store, path, read_manifest(store, path))
+    file = next((file for file in stored.manifest.files if file.path == name), None)
+    if file is None:
+        raise BadData(f"the {stored.manifest.kind} {stored.name} has no file {name}")
+    with tempfile.TemporaryDirectory(prefix="sdlora-read-") as folder:
+        copy = Path(folder, "copy")
+        _download(stored, file, copy)
+        return copy.read_bytes()
+
+
 def _verified_in_place(stored: Stored, stop_check: StopCheck) -> Path | None:
     """The artifact's own folder, verified, where the store keeps it as one; else None."""
     if not isinstance(stored.store, KeepsFolders) or stored.manifest.folder:

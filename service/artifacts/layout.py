@@ -50,6 +50,16 @@ class RegistryFile(Place, template="registry/{name}/{file}.json"):
     file: str
 
 
+class Exclusion(Place, template="exclusions/{digest}.json"):
+    """Some images that no data set may hold any more, and why; nobody ever changes it."""
+
+    digest: str
+
+
+EXCLUSIONS = "exclusions/"
+"""What every path of these records begins with."""
+
+
 REGISTRY = "registry/"
 """What every path of the registry begins with."""
 

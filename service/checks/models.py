@@ -4,11 +4,11 @@ from pathlib import Path
 
 from service.artifacts.publishing import read_manifest
 from service.checks.result import CheckResult, ok, warning
+from service.checks.stores import open_impatiently
 from service.diffusion.hub import ANSWER_SECONDS, hub_error
 from service.diffusion.models import ModelFiles, locate_model
 from service.exits import BadData, MissingInput, StorageUnreachable
 from service.settings.models import MINIATURE, OF_BASE, ModelSettings
-from service.storage.opening import open_store
 
 # What every model of its kind has at its root.
 CARDS = {
@@ -37,7 +37,7 @@ def check_model(settings: ModelSettings, field: str) -> CheckResult:
 
 def _check_mirror(check: str, variable: str, uri: str, card: str) -> CheckResult:
     """The manifest and the sizes of the files; their contents are verified when they are fetched."""
-    store = open_store(uri)
+    store = open_impatiently(uri)
     manifest = read_manifest(store, "")
     _require_model({file.path for file in manifest.files}, ModelFiles(variable, uri, {}), card)
     sizes = {entry.key: entry.size for entry in store.list("")}

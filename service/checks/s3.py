@@ -1,24 +1,20 @@
 """What only a bucket is asked: its clock, conditional writes, multipart uploads."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import botocore.session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from service.checks.result import CheckResult, ok, warning
-from service.exits import AccessDenied, BadData, MissingInput
-from service.settings.s3 import S3Settings
+from service.exits import AccessDenied, BadData, ServiceError
 from service.storage.interface import ObjectStore
-from service.storage.s3.connection import new_client
-from service.storage.s3.errors import ALREADY_THERE, NO_CONDITIONS, code_of, explained
+from service.storage.s3.errors import ALREADY_THERE, NO_CONDITIONS, code_of
 from service.storage.s3.store import S3Store
+from service.storage.s3.upload import begin_upload, complete_upload, send_part
 
-ATTEMPTS = 3
 SKEW_REFUSED = 900
 """Seconds: S3 takes a request that is further off for a replayed one, and refuses it."""
 SKEW_SUSPECT = 60
@@ -36,11 +32,7 @@ class S3Probe:
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
-        self._bucket = store.bucket
-        with self._explaining():
-            # The store's own, but that it gives up sooner: somebody is waiting for the answer.
-            settings = S3Settings().or_else(s3_connect_timeout=5, s3_read_timeout=30)
-            self._client = new_client(botocore.session.get_session(), ATTEMPTS, settings)
+        self._connection = store.connection
 
     @classmethod
     def of(cls, store: ObjectStore) -> "S3Probe":
@@ -50,8 +42,7 @@ class S3Probe:
     def answers(self) -> CheckResult:
         """Whether there is a server with the bucket, and what time it thinks it is."""
         try:
-            with self._explaining():
-                headers = self._headers_of_bucket()
+            headers = dict(self._connection.ask_for_bucket())
         except AccessDenied as error:
             # Also said by a server for whom the bucket itself is closed and our prefix is not: what follows will show.
             if not isinstance(error.__cause__, ClientError):
@@ -69,31 +60,22 @@ class S3Probe:
             return warning("storage", f"the clock here is {skew:+.0f} s off that of {self._store.uri}", "start NTP")
         return ok("storage", f"{self._store.uri} answers; the clocks agree to {max(1, abs(round(skew)))} s")
 
-    def _headers_of_bucket(self) -> dict[str, str]:
-        try:
-            return self._client.head_bucket(Bucket=self._bucket)["ResponseMetadata"]["HTTPHeaders"]
-        except ClientError as error:
-            # The answer to HEAD has no body to name the error: without this a missing bucket would be an error 404.
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
-                raise MissingInput(
-                    f"bucket {self._bucket!r} does not exist; create it, or correct ARTIFACTS_URI"
-                ) from error
-            raise
-
     def conditional(self, key: str) -> CheckResult:
         """Whether a second writer hears of a first one (If-None-Match), and of a change in between (If-Match)."""
-        where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._full(key)}
+        where: dict[str, Any] = {"Bucket": self._store.bucket, "Key": self._full(key)}
         honoured = []
-        with self._explaining():
-            self._client.put_object(**where, Body=b"first")
-            for name, condition in CONDITIONS.items():
-                try:
-                    self._client.put_object(**where, Body=b"second", **condition)
-                except ClientError as error:
-                    if code_of(error) in ALREADY_THERE:
-                        honoured.append(name)
-                    elif code_of(error) not in NO_CONDITIONS:
-                        raise
+        self._connection.call(lambda client: client.put_object(**where, Body=b"first"))
+        for name, condition in CONDITIONS.items():
+            try:
+                self._connection.call(
+                    lambda client, condition=condition: client.put_object(  # type: ignore[misc]
+                        **where, Body=b"second", **condition
+                    ),
+                    passing=ALREADY_THERE | NO_CONDITIONS,
+                )
+            except ClientError as error:
+                if code_of(error) in ALREADY_THERE:
+                    honoured.append(name)
         if len(honoured) == 2:
             return ok("storage conditional write", "If-None-Match and If-Match are honoured")
         return warning(
@@ -104,28 +86,22 @@ class S3Probe:
 
     def multipart(self, key: str) -> CheckResult:
         """An upload in two parts, read back."""
-        where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._full(key)}
+        full, connection = self._full(key), self._connection
         parts = [b"s" * SMALLEST_PART, b"d" * 1000]
-        with self._explaining():
-            upload = self._client.create_multipart_upload(**where)["UploadId"]
-            done = False
-            try:
-                tags: list[Any] = [
-                    {
-                        "PartNumber": number,
-                        "ETag": self._client.upload_part(**where, UploadId=upload, PartNumber=number, Body=part)[
-                            "ETag"
-                        ],
-                    }
-                    for number, part in enumerate(parts, start=1)
-                ]
-                self._client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": tags})
-                done = True
-            finally:
-                if not done:
-                    # Parts of an upload that was given up are listed nowhere and paid for all the same.
-                    with suppress(BotoCoreError, ClientError):
-                        self._client.abort_multipart_upload(**where, UploadId=upload)
+        upload, done = begin_upload(connection, full), False
+        try:
+            sent = {number: send_part(connection, full, upload, number, part) for number, part in enumerate(parts, 1)}
+            complete_upload(connection, full, upload, sent)
+            done = True
+        finally:
+            if not done:
+                # Parts of an upload that was given up are listed nowhere and paid for all the same.
+                with suppress(ServiceError, ClientError):
+                    connection.call(
+                        lambda client: client.abort_multipart_upload(
+                            Bucket=self._store.bucket, Key=full, UploadId=upload
+                        )
+                    )
         if hashlib.sha256(self._store.get(key)).digest() != hashlib.sha256(b"".join(parts)).digest():
             raise BadData(
                 f"{self._store.uri} gives back another object than was uploaded in parts; check the server, and the "
@@ -134,15 +110,7 @@ class S3Probe:
         return ok("storage multipart", "an upload in parts is read back")
 
     def _full(self, key: str) -> str:
-        prefix = self._store.uri.removeprefix(f"s3://{self._bucket}").strip("/")
-        return f"{prefix}/{key}" if prefix else key
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except (BotoCoreError, ClientError, ValueError) as error:
-            raise explained(error, self._bucket) from error
+        return f"{self._store.prefix}/{key}" if self._store.prefix else key
 
 
 def _answered(error: ClientError) -> dict[str, str]:

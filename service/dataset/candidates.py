@@ -27,6 +27,7 @@ class Reason(StrEnum):
     DUP_URL = "dup_url"
     DUP_EXACT = "dup_exact"
     DUP_NEAR = "dup_near"
+    EXCLUDED = "excluded"
     CAPTION_FAILED = "caption_failed"
     LIMIT_REACHED = "limit_reached"
 
@@ -64,9 +65,9 @@ class Candidate:
 class Features:
     """What is known of a decoded image.
 
-    `sha256` is that of the canonical image's pixels with their size, `width` and `height` are its size in pixels;
-    `source_width` and `source_height` the size in which it came. `phash` and
-    `dhash` are 64-bit perceptual hashes, `colour` is the mean as 0xRRGGBB.
+    `sha256` is that of the canonical image's pixels with their size, `source_sha256` that of the file as it came; `width` and
+    `height` are its size in pixels, `source_width` and `source_height` the size in which it came. `phash` and `dhash` are
+    64-bit perceptual hashes, `colour` is the mean as 0xRRGGBB.
     `relevance` is 100 · cos(image, query), None where nobody asked. `lossless`: no encoder has changed its pixels.
     """
 
@@ -81,6 +82,7 @@ class Features:
     animated: bool = False
     relevance: float | None = None
     lossless: bool = False
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,14 +37,19 @@ class Preparation:
         self._store = run.store
         self._at = (run.run_id, key)
         self._chosen = {name: value for name, value in identity(settings).items() if name not in collected}
+        # Shards that left out different images do not go together.
+        self._excluded = "\n".join(settings.exclude).encode()
         self._list_digest = ""
 
     def published(self) -> str | None:
         """The path of the data set that was made of these candidates with these very settings, if it is still there."""
-        for key in self._keys_of("published"):
+        ours = self._published_note()
+        for key in sorted(self._keys_of("published"), key=lambda key: key != ours):
             try:
                 path = PublishedNote.from_bytes(self._store.get(key), key).dataset
-                if same(DataPrepSettings, read_dataset(self._store, path).recipe, self._chosen):
+                recipe = read_dataset(self._store, path).recipe
+                # Under our own key it is ours, whatever its recipe says: others may have come to the same images.
+                if key == ours or same(DataPrepSettings, recipe, self._chosen):
                     return path
             except (NotFound, BadData):
                 continue
@@ -58,7 +63,7 @@ class Preparation:
         except NotFound:
             self._store.put_if_absent(key, _lines(asdict(candidate) for candidate in source.candidates()))
             content = self._store.get(key)  # another process may have been faster
-        self._list_digest = hashlib.sha256(content).hexdigest()
+        self._list_digest = hashlib.sha256(content + self._excluded).hexdigest()
         return [Candidate(**json.loads(line)) for line in content.splitlines()]
 
     def outcomes(self, candidates: Sequence[Candidate]) -> list[Record]:
@@ -157,10 +162,12 @@ class Preparation:
         """Notes the data set, for this run's next jobs and for its own next start, and drops what it was made of."""
         self._run.remember_dataset(dataset)
         if self.published() != dataset:
-            key = content_key(for_key(DataPrepSettings, self._chosen))
-            self._store.put(layout.PublishedNote(*self._at, key).path, PublishedNote(dataset=dataset).to_bytes())
+            self._store.put(self._published_note(), PublishedNote(dataset=dataset).to_bytes())
         for part in ("shards", "outcomes", "thumbnails", "images"):
             for_each(self._clear, self._keys_of(part), f"clearing {part}")
+
+    def _published_note(self) -> str:
+        return layout.PublishedNote(*self._at, content_key(for_key(DataPrepSettings, self._chosen))).path
 
     def _clear(self, key: str) -> None:
         stopping.check()  # the next start clears the rest

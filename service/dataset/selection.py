@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import urldefrag
 
+from service.artifacts.kinds.dataset import host_of
 from service.dataset.candidates import Candidate, Reason, Record
 from service.dataset.images.duplicates import Look, near_duplicates
 
@@ -23,7 +24,7 @@ def plan(candidates: Sequence[Candidate], most: int) -> Plan:
     looked_at: list[Candidate] = []
     settled: list[Record] = []
     for candidate in candidates:
-        url = urldefrag(candidate.origin).url if "://" in candidate.origin else candidate.origin
+        url = without_fragment(candidate.origin)
         if url in first:
             settled.append(Record(candidate, Reason.DUP_URL, kept=first[url]))
             continue
@@ -33,6 +34,11 @@ def plan(candidates: Sequence[Candidate], most: int) -> Plan:
         else:
             settled.append(Record(candidate, Reason.LIMIT_REACHED))
     return Plan(looked_at, settled)
+
+
+def without_fragment(origin: str) -> str:
+    """A URL without its fragment; anything else as it is."""
+    return urldefrag(origin).url if "://" in origin else origin
 
 
 def shard_of(candidates: Sequence[Candidate], index: int, count: int) -> list[Candidate]:
@@ -49,14 +55,6 @@ def by_turns(candidates: Sequence[Candidate]) -> list[Candidate]:
         turns.append((visits[host], candidate.rank, candidate))
         visits[host] += 1
     return [candidate for *_, candidate in sorted(turns, key=lambda turn: turn[:2])]
-
-
-def host_of(origin: str) -> str:
-    """The host of a URL; empty for a file and for what is no URL."""
-    try:
-        return urlsplit(origin).hostname or ""
-    except ValueError:
-        return ""
 
 
 class Criteria(NamedTuple):

@@ -1,17 +1,17 @@
 """The model hub: whether it answers, and what its refusals mean."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
+from tenacity import wait_exponential_jitter
 
 from service.exits import AccessDenied, MissingInput, ServiceError, StorageUnreachable
-
-log = structlog.get_logger(__name__)
+from service.settings.remote import RemoteSettings
+from service.storage.patience import Patience
 
 ANSWER_SECONDS = 10
-BACKOFF = (1.0, 2.0, 4.0, 8.0, 15.0)
+ATTEMPTS = 3
+PAUSE = wait_exponential_jitter(multiplier=1, max=15)
 """Seconds before each repetition of a question that the hub did not answer."""
 
 
@@ -23,22 +23,21 @@ def ask_hub(name: str, revision: str, where: str) -> None:
     """
     from huggingface_hub import HfApi, constants
 
-    for pause in (*BACKOFF, None):
-        if constants.HF_HUB_OFFLINE:
-            return
+    if constants.HF_HUB_OFFLINE:
+        return
+
+    def ask() -> None:
         try:
             HfApi().model_info(name, revision=revision, timeout=ANSWER_SECONDS)
-            return
         except Exception as error:
             meaning = hub_error(error, where)
             if meaning is None:
                 raise
-            if pause is None or not isinstance(meaning, StorageUnreachable):
-                raise meaning from error
-            log.warning(
-                "the model hub does not answer, it is asked again", model=name, seconds=pause, reason=str(meaning)
-            )
-            time.sleep(pause)
+            raise meaning from error
+
+    seconds = RemoteSettings().retry_seconds
+    patience = Patience("the model hub", attempts=ATTEMPTS, seconds=seconds, pause=PAUSE, told_after=0)
+    patience.ask(ask, lambda error: isinstance(error, StorageUnreachable))
 
 
 def in_cache(name: str, revision: str) -> bool:

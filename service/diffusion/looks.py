@@ -23,6 +23,12 @@ class Look(NamedTuple):
     dhash: int
     colour: int
 
+    @classmethod
+    def parse(cls, mark: str) -> "Look":
+        """The look that is written as `phash:dhash:colour`, in hexadecimal."""
+        phash, dhash, colour = (int(part, 16) for part in mark.split(":"))
+        return cls(phash, dhash, colour)
+
 
 def look_of(image: Image.Image) -> Look:
     """The look of an RGB image, from a reduced copy: of a 512² image phash alone would take 11 ms, all of this takes one."""
@@ -37,11 +43,10 @@ def distances(look: Look, others: Sequence[Look]) -> NDArray[np.int64]:
     colours are not near. others: N of them."""
     table = np.array(others, dtype=np.uint64).reshape(-1, len(Look._fields))
     phash, dhash = (np.bitwise_count(table[:, i] ^ np.uint64(look[i])).astype(np.int64) for i in (0, 1))
-    near = (np.abs(_channels(table[:, 2]) - _channels(np.array([look.colour], np.uint64))) <= COLOUR_DISTANCE).all(
-        axis=1
-    )
+    near = (np.abs(channels(table[:, 2]) - channels(np.array([look.colour], np.uint64))) <= COLOUR_DISTANCE).all(axis=1)
     return np.where(near, np.maximum(phash, dhash), UNLIKE)
 
 
-def _channels(colours: NDArray[np.uint64]) -> NDArray[np.int64]:
-    return np.stack([colours >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(np.int64)
+def channels(colours: NDArray[np.uint64]) -> NDArray[np.int16]:
+    """Red, green and blue of (N,) colours: (N, 3)."""
+    return np.stack([colours >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(np.int16)

@@ -14,6 +14,7 @@ from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
 from service.dataset.collecting import collect
+from service.dataset.exclusion import Excluded, excluded_by, with_all_named
 from service.dataset.imagefolder import check_loads_back, write_caption_files, write_dataset
 from service.dataset.images.formats import formats_with
 from service.dataset.preparation import Preparation
@@ -43,17 +44,20 @@ def data_prep(settings: DataPrepSettings) -> str | None:
     formats_with(tuple(settings.extra_formats))  # complains before anything is fetched
     store = open_store(settings.artifacts_uri)
     source = open_source(settings, store)
+    excluded = excluded_by(settings, store)
+    settings = with_all_named(settings, excluded)
     preparation = Preparation(Run(store, settings.run_id), settings, source)
     if (path := preparation.published()) is not None:
         return _already_prepared(path, preparation)
 
     candidates, settled = plan(preparation.candidates(source), settings.max_candidates)
     if settings.step in ("all", "shard"):
-        _prepare_shard(candidates, source, preparation=preparation, settings=settings, store=store)
+        _prepare_shard(candidates, source, excluded, preparation=preparation, settings=settings, store=store)
     if settings.step == "shard":
         return None
     try:
         records = [*preparation.shard_records(candidates, settings.shards), *settled]
+        records = excluded.applied(records)
         return _finalize(records, source, preparation=preparation, settings=settings, store=store)
     except NotFound:
         # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
@@ -72,13 +76,15 @@ def _already_prepared(path: str, preparation: Preparation) -> str:
 def _prepare_shard(
     candidates: Sequence[Candidate],
     source: Source,
+    excluded: Excluded,
     *,
     preparation: Preparation,
     settings: DataPrepSettings,
     store: ObjectStore,
 ) -> None:
     """Collects this process's share of the candidates, and captions those that are likely to be needed."""
-    records = collect(shard_of(candidates, settings.shard, settings.shards), source, preparation, settings)
+    allowed, left_out = excluded.parted(shard_of(candidates, settings.shard, settings.shards))
+    records = [*collect(allowed, source, preparation, settings), *left_out]
 
     def image_of(record: Record) -> Image.Image:
         return _image_of(record, preparation)
@@ -91,7 +97,8 @@ def _prepare_shard(
     if settings.shards > 1:
         # Into the cache of captions; what the merge wants besides, it captions itself.
         share = ceil(settings.limit / settings.shards)
-        captions_for(select(records, _criteria(settings)._replace(limit=share)), image_of, settings, store)
+        likely = select(excluded.applied(records), _criteria(settings)._replace(limit=share))
+        captions_for(likely, image_of, settings, store)
     preparation.finish_shard(settings.shard, settings.shards, records)
     log.info("shard done", shard=settings.shard, of=settings.shards, candidates=len(records))
 
@@ -142,15 +149,15 @@ def _finalize(
 def _shown(settings: DataPrepSettings) -> dict[str, Any]:
     """What the page lists, whose bytes are part of the data set's version.
 
-    Where the images lie is left out, so that the same ones from another folder are the same data set; and the whole family
-    of models is named, as on every page before, and settings that are younger than others only where they are used, so that
-    they still are after an upgrade.
+    Where the images lie is left out, so that the same ones from another folder are the same data set, and so is the list of
+    excluded images, most of which have nothing to do with this one; and the whole family of models is named, as on every
+    page before, and settings that are younger than others only where they are used, so that they still are after an upgrade.
     """
     family = FamilySettings(model_base=settings.model_base)
     models = {name for model in family.known_models() for name in (model, f"{model}_revision")}
     values = family.public() | settings.public()
     shown = for_key(DataPrepSettings, identity(settings)).keys()
-    return {name: values[name] for name in models | shown - {"folder", "urls"}}
+    return {name: values[name] for name in models | shown - {"folder", "urls", "exclude"}}
 
 
 def _criteria(settings: DataPrepSettings) -> Criteria:

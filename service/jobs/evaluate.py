@@ -21,6 +21,7 @@ from service.diffusion.drawing.files import read_picture, read_pictures
 from service.diffusion.drawing.requests import Drawing
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.imported import lora_of
+from service.diffusion.trained_on import check_trained_on
 from service.evaluation.adherence import content_of
 from service.evaluation.gate import CRITERIA, decide, examine, measure
 from service.evaluation.judges import LoadedJudges
@@ -46,6 +47,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     """
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     lora = lora_of(run, settings.lora, settings.work_dir)
+    check_trained_on(lora, settings)
     path = decided(run, settings, lora, dataset_of(run, settings, lora))
     found = evaluation.read_json(fetch(run.store, path, settings.work_dir))
     page = f"{path}/{evaluation.PAGE_FILE}"

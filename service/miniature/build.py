@@ -4,7 +4,8 @@
     python -m service.miniature.build --package emoji-datasource-google-16.0.0.tgz all
 
 Every part is checkpointed in the work folder and resumes. The parts may also run side by side, each by its name; the
-denoiser needs the finished autoencoder, `export` needs all of them.
+denoiser needs the finished autoencoder and the CLIP, `export` needs all of them. An edition may go on from the one before:
+with `--stable-diffusion FOLDER` that one's autoencoder is kept and its U-Net learns on.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import BlipForConditionalGeneration, CLIPModel
 
@@ -25,7 +26,7 @@ from service.miniature.export import SHEET, export, load_family, write_card, wri
 from service.miniature.measure import measure
 from service.miniature.vocabulary import bert_tokenizer, clip_tokenizer
 
-STEPS = {"autoencoder": 2600, "clip": 1500, "denoiser": 6000, "captioner": 3500}
+STEPS = {"autoencoder": 2600, "clip": 1500, "denoiser": 3000, "captioner": 3500}
 
 
 def main() -> None:
@@ -35,27 +36,31 @@ def main() -> None:
         "--package", type=Path, required=True, help="the npm archive emoji-datasource-google-16.0.0.tgz"
     )
     parser.add_argument("--work", type=Path, default=Path("build/miniature"), help="folder of the checkpoints")
+    parser.add_argument("--stable-diffusion", type=Path, help="folder of the edition whose autoencoder and U-Net go on")
     parser.add_argument("--steps", type=int, help="steps of this part instead of the default")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
     steps = STEPS | ({arguments.part: arguments.steps} if arguments.steps else {})
-    build(arguments.part, read_corpus(arguments.package), arguments.work, steps)
+    build(arguments.part, read_corpus(arguments.package), arguments.work, steps, arguments.stable_diffusion)
 
 
-def build(part: str, emoji: list[Emoji], work: Path, steps: dict[str, int]) -> None:
+def build(part: str, emoji: list[Emoji], work: Path, steps: dict[str, int], before: Path | None) -> None:
     names = [e.name for e in emoji]
     clip_words, bert_words = clip_tokenizer(names), bert_tokenizer(names)
 
     def autoencoder() -> AutoencoderKL:
+        if before:
+            return AutoencoderKL.from_pretrained(before, subfolder="vae", torch_dtype=torch.float32)
         return train_autoencoder(emoji, work, steps["autoencoder"])
 
     def clip() -> CLIPModel:
         return train_clip(emoji, clip_words, work, steps["clip"])
 
     def denoiser() -> nn.ModuleDict:
-        return train_denoiser(emoji, autoencoder(), clip(), clip_words, work, steps["denoiser"])
+        unet = before and UNet2DConditionModel.from_pretrained(before, subfolder="unet", torch_dtype=torch.float32)
+        return train_denoiser(emoji, autoencoder(), clip(), clip_words, work, steps["denoiser"], unet)
 
     def captioner() -> BlipForConditionalGeneration:
         return train_captioner(emoji, bert_words, work, steps["captioner"])

@@ -52,7 +52,8 @@ def export(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    for folder in (miniature.STABLE_DIFFUSION, miniature.CAPTIONER, miniature.CLIP):
+    folders = (miniature.STABLE_DIFFUSION, miniature.CAPTIONER, miniature.CLIP)
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(miniature.STABLE_DIFFUSION)
     for model, processor, folder in (
@@ -63,6 +64,8 @@ def export(
         processor.save_pretrained(folder)
     for tokenizer in miniature.STABLE_DIFFUSION.parent.rglob("tokenizer.json"):
         compact(tokenizer)
+    revisions = {folder.name: miniature.content_revision(folder) for folder in folders}
+    miniature.REVISIONS.write_text(json.dumps(revisions, indent=2) + "\n", encoding="utf-8")
     write_samples(emoji, miniature.SAMPLES)
 
 

@@ -1,12 +1,12 @@
 """What all classes of settings have in common: how values are read, and what each field has to say of itself."""
 
-from typing import Annotated, Any, LiteralString, get_origin
+from typing import Annotated, Any, LiteralString, get_args, get_origin
 
 from annotated_types import MinLen
 from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from service.redaction import USER_INFO
 from service.settings.declaring import role_of
@@ -26,6 +26,9 @@ YEAR = 365 * 24 * 3600
 
 CREDENTIALS_INSIDE: LiteralString = "credentials_inside"
 """Type of the error of a value that must not be repeated."""
+
+POSITIONAL = get_args(CliPositionalArg[str])[1]
+"""By which a field says that it is an argument."""
 
 FREE_TEXT = "free text"
 Text = Annotated[str, FREE_TEXT]
@@ -113,6 +116,11 @@ def check_seeds(prefix: str, seed: int, variations: int) -> None:
 def variable_name(settings: type[BaseSettings], field: str) -> str:
     """The environment variable of a field, such as TRAIN_MAX_STEPS."""
     return str(settings.model_fields[field].validation_alias).upper()
+
+
+def is_positional(field: FieldInfo) -> bool:
+    """Whether the command line gives it as a bare argument, such as the data sets in `sdlora diff ONE OTHER`."""
+    return POSITIONAL in field.metadata
 
 
 def flag_name(settings: type[BaseSettings], field: str) -> str:

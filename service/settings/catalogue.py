@@ -44,6 +44,7 @@ JOBS = {
         Job("demo", "the four above on the miniature, on a CPU, with no network", "demo.DemoSettings"),
         Job("doctor", "what would fail, before a GPU hour is spent on it", "doctor.DoctorSettings", reads_flags=True),
         Job("prune", "old checkpoints and leftovers out; lists first what it would delete", "prune.PruneSettings"),
+        Job("diff", "two data sets → what changed: images, captions, hosts, licences", "diff.DiffSettings"),
         Job("config", "the effective settings; --check fails on an unknown or bad one", reads_flags=True),
     )
 }  # fmt: skip

@@ -31,12 +31,16 @@ TextList = Annotated[StringList, FREE_TEXT]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
-def prefixed(prefix: str) -> SettingsConfigDict:
+def prefixed(prefix: str, *, short: dict[str, str | list[str]] | None = None) -> SettingsConfigDict:
     """Configuration of a job's class: its own fields are read from PREFIX_NAME and --prefix-name.
+
+    short: further flags by those that they stand for, without their dashes.
 
     The prefix stands for the bare names too: a launcher's RANK or a shell's SEED would else be taken for ours.
     """
-    return SettingsConfigDict(alias_generator=lambda name: f"{prefix}_{name}", env_prefix=f"{prefix}_")
+    return SettingsConfigDict(
+        alias_generator=lambda name: f"{prefix}_{name}", env_prefix=f"{prefix}_", cli_shortcuts=short
+    )
 
 
 class CommonSettings(S3Settings):

@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode
 from service.settings.base import MOST_PIXELS, YEAR, Text
 from service.settings.common import Identifier, TextList, prefixed, split_list
 from service.settings.declaring import decides, only_how
+from service.settings.marks import Marks
 from service.settings.models import BaseModelSettings, CaptionerSettings, ClipSettings
 from service.settings.places import Place
 
@@ -129,6 +130,13 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
     )
     shrink: Literal["lanczos", "box", "never"] = decides(
         "lanczos", stage="collecting", description="How larger images are shrunk."
+    )
+    exclude: Marks = decides(
+        [],
+        before=[],
+        description="Images that are left out: sha256 of a file or of its pixels, URLs of images or pages, or looks "
+        "`phash:dhash:colour` as provenance tells them; a line each, or separated by commas. What the store's records in "
+        "`exclusions/` name is left out as well.",
     )
     validation_share: float = decides(
         0.1,

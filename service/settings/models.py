@@ -8,11 +8,18 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, model_validator
 
+from service import miniature
 from service.settings.common import CommonSettings
 from service.settings.declaring import decides
 from service.settings.places import SCHEME, checked_place
 
 MINIATURE = "miniature"
+MINIATURE_FOLDERS = {
+    "model_base": miniature.STABLE_DIFFUSION.name,
+    "model_vae": miniature.STABLE_DIFFUSION.name,
+    "model_captioner": miniature.CAPTIONER.name,
+    "model_clip": miniature.CLIP.name,
+}
 OF_BASE = "base"
 """For the autoencoder: the one that belongs to the base model."""
 
@@ -40,7 +47,10 @@ Vae = Annotated[str, AfterValidator(lambda name: name if name == OF_BASE else _c
 
 
 class ModelSettings(CommonSettings):
-    """What all models share. `miniature` as base makes the whole family miniature unless told otherwise."""
+    """What all models share. `miniature` as base makes the whole family miniature unless told otherwise.
+
+    The revision of a miniature follows from its files, so that a run of one edition does not go on with another.
+    """
 
     @classmethod
     def known_models(cls) -> tuple[str, ...]:
@@ -58,7 +68,12 @@ class ModelSettings(CommonSettings):
             values = {"model_vae": MINIATURE, "model_captioner": MINIATURE, "model_clip": MINIATURE, **values}
         elif base in GONE_FROM_THE_HUB:
             values = {**values, "model_base": GONE_FROM_THE_HUB[base]}
-        return super().prepared(values)
+        of_miniature = {
+            f"{field}_revision": miniature.revisions()[folder]
+            for field, folder in MINIATURE_FOLDERS.items()
+            if values.get(field) == MINIATURE
+        }
+        return super().prepared({**of_miniature, **values})
 
 
 class BaseModelSettings(ModelSettings):
@@ -72,7 +87,7 @@ class BaseModelSettings(ModelSettings):
         "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         stage="drawing",
         validation_alias="model_base_revision",
-        description="Commit of the base model on the hub.",
+        description="Commit of the base model on the hub; of a miniature what its files come to.",
     )
 
 
@@ -87,7 +102,7 @@ class VaeSettings(ModelSettings):
         "31f26fdeee1355a5c34592e401dd41e45d25a493",
         stage="drawing",
         validation_alias="model_vae_revision",
-        description="Commit of the autoencoder on the hub.",
+        description="Commit of the autoencoder on the hub; of a miniature what its files come to.",
     )
 
 
@@ -100,7 +115,7 @@ class CaptionerSettings(ModelSettings):
     model_captioner_revision: str = decides(
         "82a37760796d32b1411fe092ab5d4e227313294b",
         validation_alias="model_captioner_revision",
-        description="Commit of the captioner on the hub.",
+        description="Commit of the captioner on the hub; of a miniature what its files come to.",
     )
 
 
@@ -115,7 +130,7 @@ class ClipSettings(ModelSettings):
         "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
         stage="measuring",
         validation_alias="model_clip_revision",
-        description="Commit of the CLIP model on the hub.",
+        description="Commit of the CLIP model on the hub; of a miniature what its files come to.",
     )
 
 

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from service.settings.base import Settings
 from service.settings.declaring import only_how
+from service.settings.remote import RemoteSettings
 
 
-class S3Settings(Settings):
+class S3Settings(RemoteSettings):
     """How a server of S3 is spoken to, where that is a setting of ours; read from the environment wherever one is opened."""
 
     s3_addressing_style: Literal["auto", "path", "virtual"] = only_how(

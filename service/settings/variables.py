@@ -16,7 +16,8 @@ from service.settings.delivery import check_characters, cleaned
 from service.settings.places import checked_path
 
 SHARED_PREFIXES = ("ARTIFACTS_", "MODEL_")
-S3_PREFIX = "S3_"
+OF_OTHERS_TOO = ("S3_", "DIFF_")
+"""Prefixes of ours that other programs have as well: a variable is taken for a misspelt one only when it is nearly right."""
 RENAMED = {
     "AWS_CONNECT_TIMEOUT": "S3_CONNECT_TIMEOUT",
     "AWS_READ_TIMEOUT": "S3_READ_TIMEOUT",
@@ -39,20 +40,20 @@ def known_variables() -> set[str]:
 
 def _own_prefixes() -> tuple[str, ...]:
     own = (settings.own_prefix() for settings in all_settings().values())
-    return (*SHARED_PREFIXES, S3_PREFIX, *(f"{prefix}_" for prefix in own if prefix))
+    return (*SHARED_PREFIXES, *OF_OTHERS_TOO, *(f"{prefix}_" for prefix in own if prefix))
 
 
 def misspelt_variables(environment: Iterable[str]) -> dict[str, str | None]:
     """Variables of `environment` that are meant to be ours and are not → the nearest that is, if any is near.
 
-    Whatever bears one of our prefixes is meant to be ours. S3_ is a prefix of others too: there a name must be nearly right.
+    Whatever bears one of our prefixes is meant to be ours. Where a prefix is of others too, a name must be nearly right.
     """
-    known, strict = known_variables(), tuple(prefix for prefix in _own_prefixes() if prefix != S3_PREFIX)
+    known, strict = known_variables(), tuple(prefix for prefix in _own_prefixes() if prefix not in OF_OTHERS_TOO)
     found = {}
     for name in sorted(environment):
         upper = name.upper()
         ours = upper.startswith(strict)
-        if upper not in known and (ours or upper.startswith(S3_PREFIX)):
+        if upper not in known and (ours or upper.startswith(OF_OTHERS_TOO)):
             near = difflib.get_close_matches(upper, known, n=1, cutoff=NEAR if ours else VERY_NEAR)
             if ours or near:
                 found[name] = next(iter(near), None)

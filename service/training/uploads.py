@@ -11,7 +11,7 @@ from types import TracebackType
 
 import structlog
 
-from service.exits import StorageUnreachable
+from service.exits import Stopped, StorageUnreachable
 from service.storage.disk import disk_errors, sync_folder
 
 log = structlog.get_logger(__name__)
@@ -123,7 +123,8 @@ class Uploads:
             self._failures = 0
         else:
             self._failures += 1
-            if not isinstance(failure, StorageUnreachable) or self._failures >= self._patience:
+            # Told to stop while it waited for a store that was away: the training's last checkpoint comes after this one.
+            if not isinstance(failure, StorageUnreachable | Stopped) or self._failures >= self._patience:
                 self._error = failure
             else:
                 log.warning(

@@ -9,7 +9,7 @@ import pytest
 from service.exits import ExitCode
 from service.settings.demo import DEMO_VARIABLES
 from service.storage.opening import open_store
-from tests.conftest import use
+from tests.conftest import STORES, use
 from tests.integration.chain import SMALL, finish, finish_killed, lora_bytes
 from tests.servers import S3Server
 
@@ -62,7 +62,7 @@ def test_training_killed_after_a_checkpoint_goes_on_from_it(undisturbed: Path, t
     assert lora_bytes(tmp_path) == lora_bytes(undisturbed)
 
 
-@pytest.mark.parametrize("server_name", ["moto", "rclone"])
+@pytest.mark.parametrize("server_name", [name for name in STORES if name != "local"])
 def test_on_s3_the_chain_makes_the_same_lora_byte_for_byte(
     server_name: str,
     undisturbed: Path,

@@ -17,14 +17,14 @@ from service import miniature
 from service.__main__ import run
 from service.artifacts.publishing import publish
 from service.checks.machine import check_shared_memory
-from service.checks.s3 import S3Probe
 from service.checks.storage import storage_checks
 from service.exits import ExitCode
 from service.storage.opening import open_store
+from service.storage.s3.store import S3Store
 from tests.conftest import use
 from tests.servers import S3Server, answering, environment_for, free_port, refusing_server
 
-STORAGE = ("write", "read", "list", "conditional write", "multipart", "delete")
+STORAGE = ("write", "read", "missing object", "list", "conditional write", "multipart", "delete")
 Doctor = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
 
@@ -77,8 +77,9 @@ def test_of_a_bucket_it_tells_whether_it_has_conditional_writes_and_leaves_it_em
     assert findings["storage conditional write"]["status"] == conditional
     use(server, monkeypatch)
     assert list(open_store(uri).list("")) == []
-    probe = S3Probe.of(open_store(uri))
-    assert not probe._client.list_multipart_uploads(Bucket=probe._bucket).get("Uploads")
+    store = open_store(uri)
+    assert isinstance(store, S3Store)
+    assert list(store.unfinished(datetime.now(UTC) + timedelta(days=1))) == []
 
 
 def test_a_doctor_that_is_stopped_on_the_way_cleans_up_as_well(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ REFUSED = {
     "evaluate": ("EVALUATE_STEPS", "0"),
     "demo": ("RUN_ID", "no/name"),
     "prune": ("PRUNE_KEEP_LAST", "0"),
+    "diff": ("DIFF_BEFORE", "/no/path"),
     "doctor": ("DOCTOR_MIN_DISK_GIB", "0"),
     "config": ("TRAIN_RANK", "0"),
 }
@@ -50,6 +51,8 @@ class Ending:
             "DATA_PREP_FOLDER": "miniature",
             "TRAIN_DATASET": DATASET,
             "TRAIN_PROFILE": "miniature",
+            "DIFF_BEFORE": DATASET,
+            "DIFF_AFTER": DATASET,
             "DOCTOR_MIN_DISK_GIB": "0.01",
             "ARTIFACTS_URI": str(self.folder / "artifacts"),
             "WORK_DIR": str(self.folder / "work"),
@@ -124,7 +127,7 @@ def test_a_store_that_does_not_answer_is_69(job: str, ending: Ending) -> None:
     assert environment["AWS_ENDPOINT_URL"] in error
 
 
-@pytest.mark.parametrize("job", ["data-prep", "train", "evaluate", "prune", "doctor"])
+@pytest.mark.parametrize("job", ["data-prep", "train", "evaluate", "prune", "diff", "doctor"])
 def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> None:
     error = ending(job, ExitCode.MISSING_INPUT, ARTIFACTS_URI="s3://no-such-bucket/x", **rclone.environment)
     assert "no-such-bucket" in error
@@ -138,6 +141,7 @@ def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> N
         ("infer", {}, "runs/local/lora"),
         ("evaluate", {}, "runs/local/lora"),
         ("prune", {}, "RUN_ID"),
+        ("diff", {}, DATASET),
         ("doctor", {"MODEL_CLIP": "/no/such/folder"}, "MODEL_CLIP"),
     ],
 )

@@ -1,7 +1,8 @@
 """Servers that speak S3 in their own way: what they refuse and what they tell is understood, or named for what it is."""
 
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from structlog.testing import capture_logs
 
 from service.artifacts.fetching import verify
 from service.artifacts.publishing import publish, read_manifest
+from service.checks.result import CheckStatus, first_failure
+from service.checks.storage import storage_checks
 from service.exits import AccessDenied, BadConfiguration, ServiceError, StorageUnreachable
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
+from service.storage.s3.upload import PART
 from tests.conftest import use
 from tests.faults import Faults, Headers, Request, faulty
 from tests.servers import S3Server
@@ -74,6 +78,9 @@ def test_a_listing_that_does_not_get_on_ends_with_69(full: bool, faults: Faults,
     assert len(first) <= 3
 
 
+NGINX = (
+    "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body><hr><center>nginx</center>\r\n</html>"
+)
 ANSWERS = {
     "R2's region": (400, "InvalidRegionName", "The region name 'x' is not valid.", BadConfiguration, "AWS_REGION"),
     "Garage's region": (400, "AuthorizationHeaderMalformed", "unexpected scope", BadConfiguration, "AWS_REGION"),
@@ -139,26 +146,212 @@ def test_etags_that_never_fit_are_one_warning_and_cost_nothing_more(
     assert verify(store, PATH)
 
 
+@pytest.mark.parametrize(
+    "page",
+    [b"<!doctype html><title>Console</title>", b"<html><body><p>Sign in</p></body></html>"],
+    ids=["HTML", "HTML that is XML as well"],
+)
 def test_a_web_page_in_place_of_an_answer_is_told_to_be_that(
-    faults: Faults, store: ObjectStore, tmp_path: Path
+    page: bytes, faults: Faults, store: ObjectStore, tmp_path: Path
 ) -> None:
     def console(_: Request, __: Headers, ___: bytes) -> tuple[Headers, bytes]:
-        return [("Content-Type", "text/html")], b"<!doctype html><title>Console</title>"
+        return [("Content-Type", "text/html")], page
 
     for key in ("key", f"{PATH}/MANIFEST.json"):
         store.put(key, b"{}")
     faults.edits = console
-    for action in (lambda: read_manifest(store, PATH), lambda: store.download("key", tmp_path / "copy")):
+    large = tmp_path / "large"
+    large.write_bytes(b"1" * (PART + 1))
+    actions: list[Callable[[], object]] = [
+        lambda: read_manifest(store, PATH),
+        lambda: store.download("key", tmp_path / "copy"),
+        lambda: store.put("key", b"1"),
+        lambda: store.put("key", large),
+        lambda: list(store.list("")),
+    ]
+    for action in actions:
+        before = len(faults.requests)
         with pytest.raises(BadConfiguration, match=r"no S3 server.*AWS_ENDPOINT_URL"):
             action()
+        assert len(faults.requests) - before <= 2  # once: it will not become a store
 
 
-def test_checksums_that_the_user_asks_for_stay_in_force(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+def is_write(request: Request) -> bool:
+    return request.method == "PUT" and request.path.count("/") >= 2
+
+
+def is_checked(request: Request) -> bool:
+    return any(name.startswith("x-amz-checksum-") for name in request.headers)
+
+
+LOCKED = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("InvalidRequest", LOCKED), ("MissingContentMD5", "Missing required header for this request: Content-MD5.")],
+    ids=["AWS", "OCI"],
+)
+def test_a_bucket_with_object_lock_is_sent_the_md5_that_it_asks_for_and_asks_once(
+    code: str, message: str, faults: Faults, store: ObjectStore, folder: Path
+) -> None:
+    (folder / "large").write_bytes(b"1234" * (PART // 4) + b"5")
+    (folder / "medium").write_bytes(b"1" * (2 << 20))
+    faults.refuses = lambda request: (
+        (400, code, message) if is_write(request) and "content-md5" not in request.headers else None
+    )
+    store.put("first", b"1")
+    published = publish(store, folder, kind="lora", path=PATH)
+    assert verify(store, PATH) == published.manifest
+    writes = [request for request in faults.requests if is_write(request)]
+    assert [request for request in writes if "content-md5" not in request.headers] == writes[:1]
+    assert all(request.headers["content-md5"] == request.md5 for request in writes[1:])
+    assert not store.put_if_absent("first", b"2")
+
+
+def test_a_server_that_asks_for_a_checksum_is_sent_one_with_every_part_and_at_the_end(
+    faults: Faults, store: ObjectStore, tmp_path: Path
+) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(b"1234" * (PART // 4) + b"5")
+    faults.refuses = lambda request: (
+        (400, "InvalidRequest", "A checksum is required for this bucket") if _unchecked(request) else None
+    )
+    store.put("small", b"1")
+    store.put("large", large)
+    assert store.get("small") == b"1"
+    store.download("large", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == large.read_bytes()
+    assert sum(map(_unchecked, faults.requests)) == 1
+
+
+def _unchecked(request: Request) -> bool:
+    return is_write(request) and not is_checked(request)
+
+
+def test_a_refused_md5_is_damage_on_the_way_and_no_wish(faults: Faults, store: ObjectStore) -> None:
+    refusals = [(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")]
+    faults.refuses = lambda request: refusals.pop() if is_write(request) and refusals else None
+    store.put("key", b"1")
+    assert not [request for request in faults.requests if "content-md5" in request.headers]
+
+
+def test_a_server_that_does_not_like_to_be_asked_whether_it_wants_a_body_is_asked_once(
+    faults: Faults, store: ObjectStore, folder: Path
+) -> None:
+    (folder / "large").write_bytes(b"1234" * (PART // 4) + b"5")
+    (folder / "medium").write_bytes(b"1" * (2 << 20))
+    faults.no_expect = True
+    store.put("medium", folder / "medium")
+    publish(store, folder, kind="lora", path=PATH)
+    assert verify(store, PATH)
+    assert faults.expected == 1
+
+
+def test_a_server_that_does_not_mind_is_asked_whether_it_wants_a_body(
+    faults: Faults, store: ObjectStore, folder: Path
+) -> None:
+    (folder / "medium").write_bytes(b"1" * (2 << 20))
+    for _ in range(2):
+        store.put("medium", folder / "medium")
+    assert faults.expected == 2
+
+
+@pytest.mark.parametrize("choice", ["when_supported", "when_required", None])
+def test_checksums_that_the_user_asks_for_stay_in_force(
+    choice: str | None, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(b"1234" * (PART // 4) + b"5")
     bucket = faults.server.new_bucket()
-    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported")
+    if choice:
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", choice)
     store = open_store(f"s3://{bucket}")
-    client = store._connection._client  # type: ignore[attr-defined]
-    assert client.meta.config.request_checksum_calculation == "when_supported"
-    monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION")
-    client = open_store(f"s3://{bucket}")._connection._client  # type: ignore[attr-defined]
-    assert client.meta.config.request_checksum_calculation == "when_required"
+    store.put("small", b"1")
+    store.put("large", large)
+    writes = [request for request in faults.requests if request.path.startswith(f"/{bucket}/") and is_write(request)]
+    assert {is_checked(request) for request in writes} == {choice == "when_supported"}
+    faults.refuses = lambda request: (
+        (400, "InvalidRequest", "A checksum is required for this bucket") if _unchecked(request) else None
+    )
+    if choice == "when_required":
+        with pytest.raises(StorageUnreachable, match="checksum is required"):
+            store.put("small", b"1")
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_doctor_and_jobs_say_the_same_of_it_also_where_head_has_no_body(
+    case: str, faults: Faults, store: ObjectStore
+) -> None:
+    status, code, message, error, match = ANSWERS[case]
+    faults.refuses = lambda _: (status, code, message)
+    with pytest.raises(ServiceError) as of_jobs:
+        store.put("key", b"1")
+    found = {result.check: result for result in storage_checks(store.uri)}
+    first = first_failure(found.values())
+    assert first is not None
+    assert first.exit_code == error.exit_code == of_jobs.value.exit_code
+    assert re.search(match, f"{first.fact}; {first.advice}")
+    assert "bug" not in first.advice
+
+
+def test_a_region_that_is_followed_is_followed_by_doctor_as_well(faults: Faults, store: ObjectStore) -> None:
+    """The server takes requests that are signed for eu-west-3 alone, and says so where its answer has a body."""
+
+    def elsewhere(request: Request) -> tuple[int, str, str] | None:
+        if "/eu-west-3/" in request.headers.get("authorization", ""):
+            return None
+        return 400, "AuthorizationHeaderMalformed", "the region is wrong</Message><Region>eu-west-3</Region><Message>"
+
+    faults.refuses = elsewhere
+    store.put("key", b"1")
+    found = list(storage_checks(store.uri))
+    assert [result for result in found if result.status == CheckStatus.FAILURE] == []
+    assert store.get("key") == b"1"
+
+
+def test_who_is_refused_a_missing_object_hears_of_the_right_to_list_from_doctor_as_from_the_jobs(
+    faults: Faults, store: ObjectStore
+) -> None:
+    faults.refuses = lambda request: (
+        (403, "AccessDenied", "Access Denied")
+        if "list-type" in request.query or (request.path.endswith("-missing") and request.method == "GET")
+        else None
+    )
+    with pytest.raises(AccessDenied, match="s3:ListBucket"):
+        store.get("not-there-missing")
+    found = {result.check: result for result in storage_checks(store.uri)}
+    missing = found["storage missing object"]
+    assert (missing.status, missing.exit_code) == (CheckStatus.FAILURE, AccessDenied.exit_code)
+    assert "s3:ListBucket" in missing.advice
+    assert {found[f"storage {name}"].status for name in ("write", "read")} == {CheckStatus.OK}
+
+
+def test_a_key_that_may_only_read_is_told_to_be_that(faults: Faults, store: ObjectStore) -> None:
+    faults.refuses = lambda request: (403, "AccessDenied", "Access Denied") if request.method != "GET" else None
+    found = {result.check: result for result in storage_checks(store.uri)}
+    first = first_failure(found.values())
+    assert first is not None
+    assert (first.check, first.exit_code) == ("storage write", AccessDenied.exit_code)
+    assert "not written to" in first.fact
+    assert "s3:PutObject" in first.advice
+    assert {found[f"storage {name}"].status for name in ("read", "list")} == {CheckStatus.WARNING}
+    assert not [result for result in found.values() if "another server" in result.advice]
+
+
+@pytest.mark.parametrize("larger_than", [1 << 20, 0], ids=["parts", "all"])
+def test_the_limit_of_a_proxy_is_named_by_doctor_and_jobs(
+    larger_than: int, faults: Faults, store: ObjectStore, tmp_path: Path
+) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(b"1" * (2 << 20))
+
+    faults.refuses = lambda request: (
+        (413, "", NGINX) if int(request.headers.get("content-length", 0)) > larger_than else None
+    )
+    with pytest.raises(StorageUnreachable, match="client_max_body_size"):
+        store.put("large", large)
+    first = first_failure(storage_checks(store.uri))
+    assert first is not None
+    assert first.exit_code == StorageUnreachable.exit_code
+    assert "client_max_body_size" in f"{first.fact} {first.advice}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.retries.standard import ExponentialBackoff
 
 from service.artifacts.fetching import fetch, verify
 from service.artifacts.publishing import exists, publish
@@ -20,6 +19,7 @@ from service.artifacts.runs import Run
 from service.exits import AccessDenied, ExitCode, StorageUnreachable, judge
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
+from service.storage.s3 import connection
 from service.storage.s3.store import S3Store
 from service.training.checkpoints import newest_checkpoint
 from tests.conftest import use
@@ -73,7 +73,7 @@ def faults(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses after a SlowDown as short as after anything else."""
-    monkeypatch.setitem(ExponentialBackoff._DEFAULT_BACKOFF_CONFIG, "throttling_base_scale", 0.05)
+    monkeypatch.setattr(connection, "FIRST_PAUSE_THROTTLED", connection.FIRST_PAUSE)
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_the_style_of_addresses_is_boto3s_own_or_that_of_the_variable(
 ) -> None:
     def host_asked() -> str:
         asked: list[str] = []
-        client = S3Store("some-bucket")._connection._client
+        client = S3Store("some-bucket").connection._client
         client.meta.events.register("before-send.s3", lambda request, **_: asked.append(request.url))
         client.meta.events.register("before-send.s3", answer_nothing)
         client.list_objects_v2(Bucket="some-bucket")

@@ -1,10 +1,12 @@
 """A data set: images and captions as an imagefolder that `datasets` loads, where they came from, and a page about it."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,6 +64,9 @@ class Provenance(BaseModel):
     licence: str | None = Field(description="The licence that the search was limited to.")
     kept: str | None = Field(description="Of a duplicate: origin of the image that was kept.")
     sha256: str = Field("", description="Hash of its pixels after resizing.")
+    source_sha256: str = Field(
+        "", description="Hash of the file as it came; empty where an older version collected it."
+    )
     width: int = Field(0, description="Width in the data set, in pixels.")
     height: int = Field(0, description="Height in the data set, in pixels.")
     source_width: int = Field(0, description="Width as it was found, in pixels.")
@@ -128,6 +133,23 @@ def read_metadata(dataset: Path, split: Split) -> list[tuple[Path, str]]:
     return rows
 
 
+def metadata_name(split: Split) -> str:
+    """Path of the metadata.csv of a split below the data set."""
+    return f"{IMAGEFOLDER}/{split}/{METADATA}"
+
+
+def captions_of(metadata: bytes, where: str) -> dict[str, str]:
+    """The captions that a metadata.csv holds, by file name inside the split's folder, in its order.
+
+    Raises BadData, with `where`, for what is no such table.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(metadata.decode("utf-8"), newline="")))
+        return {row["file_name"]: row["caption"] or "" for row in rows}
+    except (ValueError, KeyError) as error:
+        raise BadData(f"{METADATA} of {where} is no table with the columns {', '.join(COLUMNS)}") from error
+
+
 def write_provenance(entries: Iterable[Provenance], file: Path) -> None:
     """A line for each candidate; what is not known of one stays out of its line."""
     with file.open("w", encoding="utf-8") as sink:
@@ -137,11 +159,23 @@ def write_provenance(entries: Iterable[Provenance], file: Path) -> None:
 
 def read_provenance(dataset: Path) -> list[Provenance]:
     """All candidates, in the order of the source. Raises BadData, with the line, for what is no provenance."""
-    lines = (dataset / PROVENANCE).read_text(encoding="utf-8").splitlines()
+    return provenance_of((dataset / PROVENANCE).read_bytes(), str(dataset))
+
+
+def provenance_of(content: bytes, where: str) -> list[Provenance]:
+    """What a provenance file holds; raises BadData, with the line and `where`, for what is no candidate."""
     entries = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.splitlines(), 1):
         try:
             entries.append(Provenance.model_validate_json(line))
         except ValueError as error:
-            raise BadData(f"line {number} of {PROVENANCE} in {dataset} is no candidate") from error
+            raise BadData(f"line {number} of {PROVENANCE} in {where} is no candidate") from error
     return entries
+
+
+def host_of(origin: str) -> str:
+    """The host of a URL; empty for a file and for what is no URL."""
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""

@@ -5,9 +5,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.diffusion.looks import COLOUR_DISTANCE, Look
+from service.diffusion.looks import COLOUR_DISTANCE, Look, channels
 
 PAIRS_AT_ONCE = 1 << 21
+
+
+def near_any(looks: Sequence[Look], others: Sequence[Look], distance: int) -> list[int | None]:
+    """For each look the index of the first of `others` that it is near to; None where it is near to none."""
+    if not others:
+        return [None] * len(looks)
+    table = np.array(others, dtype=np.uint64)
+    found: list[int | None] = []
+    for look in looks:
+        phash, dhash, colour = (np.uint64(part) for part in look)
+        near = np.bitwise_count(table[:, 0] ^ phash) <= distance
+        near &= np.bitwise_count(table[:, 1] ^ dhash) <= distance
+        near &= (np.abs(channels(table[:, 2]) - channels(np.array([colour]))) <= COLOUR_DISTANCE).all(axis=1)
+        indices = np.flatnonzero(near)
+        found.append(int(indices[0]) if len(indices) else None)
+    return found
 
 
 def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
@@ -33,9 +49,7 @@ def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
 def _clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
     """For each of the (N, 3) different looks the lowest place in its cluster."""
     phash, dhash = looks[:, 0], looks[:, 1]
-    channels = np.stack([looks[:, 2] >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(
-        np.int16
-    )
+    colours = channels(looks[:, 2])
     labels = np.arange(len(looks))
     rows = max(1, PAIRS_AT_ONCE // len(looks))
     for start in range(0, len(looks), rows):
@@ -43,7 +57,7 @@ def _clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
         left, right = np.nonzero(near)
         left, right = left[right > left] + start, right[right > left] + start
         alike = np.bitwise_count(dhash[left] ^ dhash[right]) <= distance
-        alike &= (np.abs(channels[left] - channels[right]) <= COLOUR_DISTANCE).all(axis=1)
+        alike &= (np.abs(colours[left] - colours[right]) <= COLOUR_DISTANCE).all(axis=1)
         left, right = left[alike], right[alike]
         for row, others in zip(*_grouped(left, right), strict=True):
             joined = np.unique(labels[np.append(others, row)])

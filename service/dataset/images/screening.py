@@ -60,8 +60,17 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
         colour=look.colour,
         animated=animated,
         lossless=lossless,
+        source_sha256=_source_hash(source),
     )
     return Screened(features, reason, detail, png_of(image))
+
+
+def _source_hash(source: bytes | Path) -> str:
+    """sha256 in hex of a file as it came."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _judge(image: Image.Image, settings: DataPrepSettings) -> tuple[Reason | None, str]:

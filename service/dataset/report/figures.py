@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from service.artifacts.kinds.dataset import host_of
 from service.dataset.candidates import Reason, Record
 from service.dataset.notes import Note
-from service.dataset.selection import host_of
 
 EXPLANATIONS = {
     Reason.HTTP_STATUS: "the host answered with an error",
@@ -30,6 +30,7 @@ EXPLANATIONS = {
     Reason.DUP_URL: "the same URL again",
     Reason.DUP_EXACT: "the same pixels again",
     Reason.DUP_NEAR: "looks like a larger image",
+    Reason.EXCLUDED: "withdrawn: DATA_PREP_EXCLUDE or the store's list names it",
     Reason.CAPTION_FAILED: "nothing could be said about it",
     Reason.LIMIT_REACHED: "good enough, and there were enough",
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from service.artifacts.kinds.dataset import host_of
 from service.dataset.candidates import Record
 from service.dataset.notes import Note
 from service.dataset.report.caption_statistics import FUSED_FROM, FUSED_SHARE, caption_statistics
@@ -21,7 +22,6 @@ from service.dataset.report.figures import (
     side_of,
 )
 from service.dataset.report.samples import of_each_reason
-from service.dataset.selection import host_of
 from service.templates import rendered
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")

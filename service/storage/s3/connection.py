@@ -3,14 +3,15 @@
 Everything that boto3 reads stays in force: its variables, its configuration file with profiles, roles of pods. What it takes
 from a file only, or not at all, are settings of ours (`service.settings.s3`).
 
-Requests are repeated in boto3's `standard` mode, with growing pauses of random length, AWS_MAX_ATTEMPTS times in all; 8.
+Requests are repeated by us and not by boto3, whose pauses nobody can interrupt: with growing pauses of random length, at least
+AWS_MAX_ATTEMPTS times (8) and for RETRY_SECONDS. Where a bucket is in another region, boto3 follows.
 """
 
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,13 +21,25 @@ import structlog
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError
+from tenacity import RetryCallState, wait_random_exponential
 
-from service.exits import AccessDenied, StorageUnreachable
+from service import stopping
+from service.exits import AccessDenied
 from service.settings.s3 import S3Settings
 from service.storage.interface import NotFound
-from service.storage.s3.errors import NOT_THERE, REFUSALS, code_of, explained, root_of
+from service.storage.patience import LONGEST_PAUSE, Patience
+from service.storage.s3.demands import Demands
+from service.storage.s3.errors import (
+    NONSENSE,
+    NOT_THERE,
+    code_of,
+    explained,
+    is_throttled,
+    passes,
+    refuse_page,
+    root_of,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,21 +50,44 @@ Answer = TypeVar("Answer")
 
 ATTEMPTS = 8
 CONNECTIONS = 64
-RAISED = (BotoCoreError, Boto3Error, ClientError, ValueError)
+FIRST_PAUSE = 0.05
+FIRST_PAUSE_THROTTLED = 1.0
+"""Seconds at most, before the first repetition; each further one may be twice as long."""
+RAISED = (BotoCoreError, Boto3Error, ClientError, ValueError, *NONSENSE)
+# Answers to HEAD have no body; of these the status says enough.
+TOLD = frozenset({401, 403, 404})
 
 
 class Connection:
-    """A client of one bucket. Errors of boto3 come out as ours; credentials that are refused are read anew once."""
+    """A client of one bucket. Errors of boto3 come out as ours; credentials that are refused are read anew once.
 
-    def __init__(self, bucket: str) -> None:
+    attempts: where the user has set no number; settings: where they are not those of the environment.
+    """
+
+    def __init__(self, bucket: str, settings: S3Settings | None = None, attempts: int = ATTEMPTS) -> None:
         self.bucket = bucket
         self.etags_are_md5 = True
         """False once a server was found to tell ETags that are none, without saying that it encrypts."""
         self._bucket_seen = False
         self._lock = threading.Lock()
+        self._settings = settings or S3Settings()
+        self._demands = Demands()
         with self.explaining():
             self._session = botocore.session.get_session()
-            self._client = new_client(self._session)
+            self._client = self._new_client(self._session)
+            self._patience = Patience(
+                f"bucket {bucket!r}",
+                attempts=int(self._session.get_config_variable("max_attempts") or attempts),
+                seconds=self._settings.retry_seconds,
+                pause=_pause,
+            )
+
+    def _new_client(self, session: botocore.session.Session) -> "S3Client":
+        """A client for a session that has none yet: boto3 takes no second one."""
+        client = new_client(session, self._settings, checksums=self._demands.checksums)
+        self._demands.heed_in(client)
+        client.meta.events.register("response-received.s3", refuse_page)
+        return client
 
     def call(
         self, action: "Callable[[S3Client], Answer]", key: str = "", passing: frozenset[str] = frozenset()
@@ -72,13 +108,21 @@ class Connection:
     def _tried(
         self, action: "Callable[[S3Client], Answer]", client: "S3Client", key: str, passing: frozenset[str]
     ) -> Answer:
-        for number in range(ATTEMPTS):
+        with self.explaining(key, passing):
+            return self._patience.ask(lambda: self._as_asked(action, client), lambda error: passes(error, passing))
+
+    def _as_asked(self, action: "Callable[[S3Client], Answer]", client: "S3Client") -> Answer:
+        """Once, and again with what a refusal asks for."""
+        while True:
             try:
-                with self.explaining(key, passing):
-                    return action(client)
-            except (ResponseParserError, HTTPError):
-                backoff(number)  # an answer that was damaged on the way, or one about an error that broke off
-        raise StorageUnreachable(f"bucket {self.bucket!r} gives answers that make no sense; check AWS_ENDPOINT_URL")
+                return action(client)
+            except ClientError as error:
+                if not self._demands.learn_from(error):
+                    raise
+                if self._demands.checksums and not sends_checksums(client):
+                    with self._lock:
+                        self._session = botocore.session.get_session()
+                        self._client = client = self._new_client(self._session)
 
     def _renewed(self, refused: "S3Client") -> bool:
         """Whether there are other credentials than those that were refused, and puts them to use.
@@ -91,21 +135,34 @@ class Connection:
             with suppress(*RAISED):
                 session = botocore.session.get_session()
                 if _credentials(session) != _credentials(self._session):
-                    self._session, self._client = session, new_client(session)
+                    self._session, self._client = session, self._new_client(session)
                     return True
         return False
 
     def require_bucket(self) -> None:
         """Raises when the bucket is missing, which a missing key alone does not tell."""
-        if self._bucket_seen:
-            return
-        try:
-            self._client.head_bucket(Bucket=self.bucket)
-        except ClientError as error:
+        if not self._bucket_seen:
             # Whoever may only use a prefix is refused the bucket itself; it is there all the same.
-            if code_of(error) not in REFUSALS:
-                raise
-        self._bucket_seen = True
+            with suppress(AccessDenied):
+                self.ask_for_bucket()
+            self._bucket_seen = True
+
+    def ask_for_bucket(self) -> Mapping[str, str]:
+        """The headers of an answer about the bucket; raises what is wrong with it, or with us, as all other requests do."""
+
+        def ask(client: "S3Client") -> Mapping[str, Any]:
+            try:
+                answer = client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if status_of(error) in TOLD or passes(error):
+                    raise
+            else:
+                if not answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", "").startswith("text/html"):
+                    return answer
+            return client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+        headers: Mapping[str, str] = self.call(ask)["ResponseMetadata"]["HTTPHeaders"]
+        return headers
 
     @contextmanager
     def explaining(self, key: str = "", passing: frozenset[str] = frozenset()) -> Iterator[None]:
@@ -117,30 +174,36 @@ class Connection:
             if isinstance(error, ClientError) and code_of(error) in passing:
                 raise
             if key and isinstance(error, ClientError) and code_of(error) in NOT_THERE:
-                with self.explaining():
-                    self.require_bucket()
+                self.require_bucket()
                 raise NotFound(f"s3://{self.bucket}/{key} does not exist") from error
             raise explained(error, self.bucket) from error
 
 
 def backoff(number: int) -> None:
-    """Waits before the repetition `number`, at random up to a time that doubles; for what boto3 does not repeat itself."""
-    time.sleep(random.random() * min(0.05 * 2**number, 20))
+    """Waits before the repetition `number`, at random up to a time that doubles, for what is no failure of a request."""
+    seconds = random.random() * min(FIRST_PAUSE * 2**number, LONGEST_PAUSE)
+    # Who goes on after a request to stop is storing what is finished.
+    (time.sleep if stopping.requested() else stopping.pause)(seconds)
 
 
-def new_client(
-    session: botocore.session.Session, attempts: int = ATTEMPTS, settings: S3Settings | None = None
-) -> "S3Client":
-    """A client that makes so many attempts where the user has set no number, with the settings of the environment."""
-    settings = settings or S3Settings()
+def _pause(state: RetryCallState) -> float:
+    """Seconds before the next attempt of a request."""
+    throttled = is_throttled(state.outcome.exception() if state.outcome else None)
+    first = FIRST_PAUSE_THROTTLED if throttled else FIRST_PAUSE
+    return wait_random_exponential(multiplier=first, max=LONGEST_PAUSE)(state)
+
+
+def new_client(session: botocore.session.Session, settings: S3Settings, *, checksums: bool) -> "S3Client":
+    """A client that asks once. checksums: whether the server is known to ask for those that boto3 computes."""
     configuration = Config(
         retries={
             "mode": session.get_config_variable("retry_mode") or "standard",
-            "total_max_attempts": int(session.get_config_variable("max_attempts") or attempts),
+            "total_max_attempts": 1,
         },
         s3={"addressing_style": settings.s3_addressing_style} if settings.s3_addressing_style != "auto" else None,
         # boto3's own default sends checksums that many servers other than AWS refuse.
-        request_checksum_calculation=_chosen(session, "request_checksum_calculation") or "when_required",
+        request_checksum_calculation=_chosen(session, "request_checksum_calculation")
+        or ("when_supported" if checksums else "when_required"),
         response_checksum_validation=_chosen(session, "response_checksum_validation") or "when_required",
         connect_timeout=settings.s3_connect_timeout,
         read_timeout=settings.s3_read_timeout,
@@ -150,6 +213,11 @@ def new_client(
     # boto3 reads AWS_DEFAULT_REGION and its files; pods are given AWS_REGION; other servers take any.
     region = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
     return boto3.Session(botocore_session=session).client("s3", config=configuration, region_name=region)
+
+
+def sends_checksums(client: "S3Client") -> bool:
+    """Whether boto3 adds a checksum of its own to what is sent."""
+    return getattr(client.meta.config, "request_checksum_calculation", None) == "when_supported"
 
 
 def _chosen(session: botocore.session.Session, name: str) -> Any:

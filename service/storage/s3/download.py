@@ -7,11 +7,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
-from service.exits import BadConfiguration, StorageUnreachable
+from service.exits import StorageUnreachable
 from service.storage.parallel import for_each
-from service.storage.s3.bodies import md5_of, reported_md5
+from service.storage.s3.bodies import reported_md5
 from service.storage.s3.connection import ATTEMPTS, Connection, backoff
-from service.storage.s3.errors import ALREADY_THERE
+from service.storage.s3.errors import ALREADY_THERE, require_object
+from service.storage.s3.slices import md5_of
 
 # boto3 repeats a request, but not the reading of a body that broke off.
 BROKEN_OFF = (HTTPClientError, IncompleteReadError, ConnectionError)
@@ -19,15 +20,6 @@ BLOCK = 1 << 20
 IN_ONE_STREAM = 64 << 20
 """Larger objects come in several streams at once."""
 RANGE = 16 << 20
-
-
-def require_object(answer: Mapping[str, Any], where: str) -> None:
-    """Raises BadConfiguration for a page for people, as the port of a console gives in answer to anything."""
-    kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
-    if "ETag" not in answer and kind.startswith("text/html"):
-        raise BadConfiguration(
-            f"what answers for {where} is no S3 server, but gives a web page; AWS_ENDPOINT_URL may name the port of its console"
-        )
 
 
 def read_whole(connection: Connection, key: str) -> bytes:

@@ -1,11 +1,14 @@
 """What the many errors of S3 servers mean for the user."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    HTTPClientError,
     InvalidConfigError,
     InvalidRegionError,
     NoCredentialsError,
@@ -17,6 +20,9 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from service.exits import AccessDenied, BadConfiguration, MissingInput, ServiceError, StorageUnreachable
 
@@ -47,6 +53,23 @@ FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "
 FULL_WORDS = ("cap exceeded", "quota", "storage is full", "insufficient storage")
 """Of servers that have no code of their own for it; some say so with 403."""
 TOO_LARGE = frozenset({"EntityTooLarge", "413"})
+THROTTLING = frozenset(
+    {
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestThrottled",
+        "RequestLimitExceeded",
+        "BandwidthLimitExceeded",
+        "TooManyRequests",
+        "TooManyRequestsException",
+    }
+)
+"""The server asks for longer pauses."""
+PASSING = THROTTLING | {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete"}
+PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
+NONSENSE = (ResponseParserError, HTTPError)
+"""An answer that was damaged on the way, or one about an error that broke off; or it comes from no S3 server."""
 NO_CREDENTIALS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -63,6 +86,62 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def status_of(error: ClientError) -> int:
+    """The HTTP status of the answer; 0 where there is none."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def passes(error: BaseException, passing: frozenset[str] = frozenset()) -> bool:
+    """Whether the same request may succeed a little later. The codes of `passing` are answers, and no failures."""
+    if isinstance(error, ClientError):
+        if code_of(error) in passing | FULL:
+            return False
+        return status_of(error) in PASSING_STATUS or code_of(error) in PASSING
+    if isinstance(error, SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    return isinstance(error, (NoConnection, HTTPClientError, *NONSENSE))
+
+
+def is_throttled(error: BaseException | None) -> bool:
+    """Whether the server asks for longer pauses."""
+    return isinstance(error, ClientError) and (code_of(error) in THROTTLING or status_of(error) == 429)
+
+
+def refuse_page(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
+    """Raises BadConfiguration for a page for people, as the port of a console gives in answer to anything.
+
+    For the event of boto3 with the answer as it came: boto3 goes on to take it for a failure of the server, or for an
+    empty listing.
+    """
+    if response_dict is not None and response_dict["status_code"] < 300 and isinstance(response_dict["body"], bytes):
+        text = response_dict["body"][:1000].decode("latin-1").lower()
+        if "<html" in text or "<!doctype html" in text:
+            raise _no_server(_endpoint())
+
+
+def require_object(answer: Mapping[str, Any], where: str) -> None:
+    """The same for an answer that is to be an object, and may be a page that was stored."""
+    kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
+    if "ETag" not in answer and kind.startswith("text/html"):
+        raise _no_server(where)
+
+
+def require_answer(answer: Mapping[str, Any], member: str, where: str) -> None:
+    """Raises StorageUnreachable where a member is missing that no server of S3 leaves out."""
+    if member not in answer:
+        raise StorageUnreachable(f"what answers for {where} leaves out {member}; check AWS_ENDPOINT_URL")
+
+
+def _no_server(where: str) -> BadConfiguration:
+    return BadConfiguration(
+        f"what answers for {where} is no S3 server, but gives a web page; AWS_ENDPOINT_URL may name the port of its console"
+    )
+
+
+def _endpoint() -> str:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+
+
 def root_of(error: Exception) -> Exception:
     """boto3's transfers wrap the error that says something."""
     inner = error.__cause__ or error.__context__
@@ -73,9 +152,9 @@ def root_of(error: Exception) -> Exception:
 
 def explained(error: Exception, bucket: str) -> ServiceError:
     """The error in one line for the operator of a job, with the exit code that fits."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-    where = f"bucket {bucket!r} at {endpoint}"
-    reason = " ".join(str(error).split())
+    where = f"bucket {bucket!r} at {_endpoint()}"
+    # boto3 is not asked to repeat anything, and says that it did not.
+    reason = " ".join(str(error).replace(" (reached max retries: 0)", "").split())
     if isinstance(error, NO_CREDENTIALS):
         return AccessDenied(
             f"no usable credentials for {where}: {reason}; "
@@ -83,6 +162,8 @@ def explained(error: Exception, bucket: str) -> ServiceError:
         )
     if isinstance(error, ClientError):
         return _answered(error, bucket, where, reason)
+    if isinstance(error, NONSENSE):
+        return StorageUnreachable(f"{where} gives answers that make no sense: {reason[:300]}; check AWS_ENDPOINT_URL")
     if isinstance(error, SSLError):
         return StorageUnreachable(f"{where} is not trusted: {reason}; set AWS_CA_BUNDLE to its certificate authority")
     if isinstance(error, WRONG_SETTINGS):
@@ -91,8 +172,7 @@ def explained(error: Exception, bucket: str) -> ServiceError:
 
 
 def _answered(error: ClientError, bucket: str, where: str, reason: str) -> ServiceError:
-    code = code_of(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code, status = code_of(error), status_of(error)
     if code in FULL or status == 507 or any(words in reason.lower() for words in FULL_WORDS):
         return StorageUnreachable(f"{where} is full: {reason}; free space there, or raise its quota or cap")
     if code in TOO_LARGE or status == 413:

@@ -12,7 +12,7 @@ from service.exits import StorageUnreachable
 from service.storage.disk import disk_errors
 from service.storage.interface import NotFound, StoredObject, Unfinished
 from service.storage.keys import checked_key
-from service.storage.s3.bodies import Slice, md5_of, reported_md5, rewound, sent_whole
+from service.storage.s3.bodies import reported_md5, sent_whole
 from service.storage.s3.connection import ATTEMPTS, Connection, backoff
 from service.storage.s3.download import download_to, read_whole
 from service.storage.s3.errors import (
@@ -23,7 +23,9 @@ from service.storage.s3.errors import (
     NO_CONDITIONS,
     NO_UPLOAD,
     code_of,
+    require_answer,
 )
+from service.storage.s3.slices import Slice, md5_of, rewound
 from service.storage.s3.upload import PART, upload_in_parts
 
 SENT_AT_ONCE = 1 << 20
@@ -33,11 +35,12 @@ SENT_AT_ONCE = 1 << 20
 class S3Store:
     """An `ObjectStore` in a bucket, below a prefix. Endpoint, region and credentials are found by boto3's own rules."""
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
+    def __init__(self, bucket: str, prefix: str = "", connection: Connection | None = None) -> None:
         self.bucket = bucket
+        self.prefix = prefix
         self._prefix = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._connection = Connection(bucket)
+        self.connection = connection or Connection(bucket)
 
     def put(self, key: str, data: bytes | Path) -> None:
         """In one request up to 16 MiB; above in parts, of which those that a broken attempt has sent are not sent again."""
@@ -51,9 +54,9 @@ class S3Store:
                 self._put_bytes(full, data.read_bytes())
             elif size <= PART:
                 with Slice(data, 0, size) as body:
-                    sent_whole(self._connection, lambda: self._put(full, body), body.md5, f"{self.uri}/{key}")
+                    sent_whole(self.connection, lambda: self._put(full, body), body.md5, f"{self.uri}/{key}")
             else:
-                upload_in_parts(self._connection, full, data)
+                upload_in_parts(self.connection, full, data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """By a conditional write, and read back: the server may ignore the condition."""
@@ -75,18 +78,18 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """Checked against the server's MD5 where it tells one."""
-        return read_whole(self._connection, self._full(key))
+        return read_whole(self.connection, self._full(key))
 
     def download(self, key: str, target: Path) -> None:
         """Up to 64 MiB in one stream, above in several; what breaks off is taken up again where it broke."""
         with disk_errors(target, "WORK_DIR"):
-            download_to(self._connection, self._full(key), target)
+            download_to(self.connection, self._full(key), target)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Page by page, from the last key on."""
         after, empty = "", True
         while True:
-            page = self._connection.call(
+            page = self.connection.call(
                 lambda client, after=after: client.list_objects_v2(  # type: ignore[misc]
                     Bucket=self.bucket, Prefix=self._prefix + prefix, StartAfter=after
                 )
@@ -108,14 +111,13 @@ class S3Store:
                 )
         if empty:
             # Some servers list a missing bucket as an empty one.
-            with self._connection.explaining():
-                self._connection.require_bucket()
+            self.connection.require_bucket()
 
     def delete(self, key: str) -> None:
         """One request, of which a missing key is no failure."""
         full = self._full(key)
         try:
-            self._connection.call(lambda client: client.delete_object(Bucket=self.bucket, Key=full), full)
+            self.connection.call(lambda client: client.delete_object(Bucket=self.bucket, Key=full), full)
         except NotFound:
             return
 
@@ -124,7 +126,7 @@ class S3Store:
         for key, name, begun in self._uploads():
             if begun < before:
                 try:
-                    answer = self._connection.call(
+                    answer = self.connection.call(
                         lambda client, key=key, name=name: client.list_parts(  # type: ignore[misc]
                             Bucket=self.bucket, Key=key, UploadId=name
                         ),
@@ -142,7 +144,7 @@ class S3Store:
         """Aborts the multipart upload."""
         full = self._full(write.key)
         try:
-            self._connection.call(
+            self.connection.call(
                 lambda client: client.abort_multipart_upload(Bucket=self.bucket, Key=full, UploadId=write.name),
                 passing=NO_UPLOAD,
             )
@@ -158,7 +160,7 @@ class S3Store:
         except ClientError as error:
             return code_of(error) in ALREADY_THERE
         finally:
-            self._connection.call(lambda client: client.delete_object(Bucket=self.bucket, Key=full))
+            self.connection.call(lambda client: client.delete_object(Bucket=self.bucket, Key=full))
         return False
 
     def _uploads(self) -> Iterator[tuple[str, str, datetime]]:
@@ -166,7 +168,7 @@ class S3Store:
         key = name = ""
         while True:
             try:
-                page = self._connection.call(
+                page = self.connection.call(
                     lambda client, key=key, name=name: client.list_multipart_uploads(  # type: ignore[misc]
                         Bucket=self.bucket, Prefix=self._prefix, KeyMarker=key, UploadIdMarker=name
                     ),
@@ -182,10 +184,10 @@ class S3Store:
             key, name = page["NextKeyMarker"], page["NextUploadIdMarker"]
 
     def _put_bytes(self, full: str, data: bytes) -> None:
-        sent_whole(self._connection, lambda: self._put(full, data), lambda: md5_of(data), f"s3://{self.bucket}/{full}")
+        sent_whole(self.connection, lambda: self._put(full, data), lambda: md5_of(data), f"s3://{self.bucket}/{full}")
 
     def _put(self, full: str, body: bytes | Slice) -> Mapping[str, Any]:
-        return self._connection.call(
+        return self.connection.call(
             lambda client: client.put_object(Bucket=self.bucket, Key=full, Body=rewound(body)),
             full,
             passing=DAMAGED_ON_THE_WAY,
@@ -200,6 +202,7 @@ class S3Store:
                 self._put_bytes(full, data)
             # After a conflict another write or delete of the key was under way: S3 asks to try again.
             return code_of(error) not in CONFLICT | DAMAGED_ON_THE_WAY
+        require_answer(answer, "ETag", f"s3://{self.bucket}/{full}")
         if reported_md5(answer) not in (None, md5_of(data)):
             # Ours, damaged on the way. It is there now, so that no condition lets us mend it.
             self._put_bytes(full, data)
@@ -207,7 +210,7 @@ class S3Store:
 
     def _put_new(self, full: str, data: bytes) -> Mapping[str, Any]:
         """Writes on condition that the key is new, or raises ClientError with a code that says why not."""
-        return self._connection.call(
+        return self.connection.call(
             lambda client: client.put_object(Bucket=self.bucket, Key=full, Body=data, IfNoneMatch="*"),
             full,
             passing=ALREADY_THERE | CONFLICT | NO_CONDITIONS | DAMAGED_ON_THE_WAY,

@@ -7,7 +7,7 @@ from service.artifacts import kinds
 from tests.formats import KINDS, PAGE, page
 
 SHARED = {"kind"}
-NO_ARTIFACT = {"registry"}
+NO_ARTIFACT = {"registry", "exclusions"}
 
 
 def test_the_page_of_formats_has_the_tables_that_the_code_gives() -> None:

@@ -5,8 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.artifacts.kinds.dataset import host_of
 from service.dataset.candidates import Candidate, Reason, Record
-from service.dataset.selection import Criteria, by_turns, host_of, look_alike_groups, plan, select, shard_of
+from service.dataset.selection import Criteria, by_turns, look_alike_groups, plan, select, shard_of
 from tests.unit.dataset.records import features_of
 
 ALL = 0xFFFFFFFFFFFFFFFF

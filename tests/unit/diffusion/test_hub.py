@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, hf_hub_download
 from structlog.testing import capture_logs
+from tenacity import wait_none
 
 from service.diffusion import hub
 from service.diffusion.models import ModelFiles, loading
@@ -88,7 +89,7 @@ def hub_that(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(hub, "BACKOFF", (0.01, 0.01))
+    monkeypatch.setattr(hub, "PAUSE", wait_none())
     monkeypatch.setattr(hub, "ANSWER_SECONDS", 0.5)
 
 
@@ -98,25 +99,31 @@ def load() -> Path:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "asked_again"),
+    ("answer", "kind", "asked"),
     [
-        (refusal(404, "RepoNotFound"), MissingInput, 0),
-        (refusal(404, "RevisionNotFound"), MissingInput, 0),
-        (refusal(404), MissingInput, 0),
-        (refusal(403, "GatedRepo"), AccessDenied, 0),
-        (refusal(403), AccessDenied, 0),
-        (refusal(429), StorageUnreachable, 2),
-        (refusal(500), StorageUnreachable, 2),
-        (refusal(503), StorageUnreachable, 2),
-        (reset, StorageUnreachable, 2),
-        (silent, StorageUnreachable, 2),
+        (refusal(404, "RepoNotFound"), MissingInput, 1),
+        (refusal(404, "RevisionNotFound"), MissingInput, 1),
+        (refusal(404), MissingInput, 1),
+        (refusal(403, "GatedRepo"), AccessDenied, 1),
+        (refusal(403), AccessDenied, 1),
+        (refusal(429), StorageUnreachable, 3),
+        (refusal(500), StorageUnreachable, 3),
+        (refusal(503), StorageUnreachable, 3),
+        (reset, StorageUnreachable, 3),
+        (silent, StorageUnreachable, 3),
     ],
 )
 def test_what_the_hub_answers_is_what_the_job_ends_with(
-    answer: Answer, kind: type[ServiceError], asked_again: int, monkeypatch: pytest.MonkeyPatch
+    answer: Answer, kind: type[ServiceError], asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    requests: list[str] = []
+
+    def counted(handler: BaseHTTPRequestHandler) -> None:
+        requests.append(handler.path)
+        answer(handler)
+
     with (
-        hub_that(answer, monkeypatch),
+        hub_that(counted, monkeypatch),
         capture_logs() as logs,
         pytest.raises(kind, match="MODEL_BASE=someone/model") as end,
     ):
@@ -125,8 +132,9 @@ def test_what_the_hub_answers_is_what_the_job_ends_with(
     assert "\n" not in str(end.value)
     assert [entry["event"] for entry in logs] == [
         "asking the model hub",
-        *["the model hub does not answer, it is asked again"] * asked_again,
+        *["the model hub does not answer, it is asked again"] * (asked > 1),  # said once, and at once
     ]
+    assert len(requests) == asked
 
 
 def test_a_hub_that_cannot_be_reached_is_no_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +144,8 @@ def test_a_hub_that_cannot_be_reached_is_no_missing_model(monkeypatch: pytest.Mo
 
 
 def test_a_hub_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    failures = [refusal(500), reset]
+    monkeypatch.setenv("RETRY_SECONDS", "30")  # where patience counts, and not the number of attempts
+    failures = [refusal(500), reset, *[refusal(503)] * 4]
     with hub_that(lambda handler: (failures.pop(0) if failures else whole)(handler), monkeypatch):
         assert load().read_bytes() == CONTENT
     assert failures == []

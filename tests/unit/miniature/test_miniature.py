@@ -23,6 +23,22 @@ def test_the_family_and_its_samples_take_at_most_25_megabytes() -> None:
     assert sum(path.stat().st_size for path in files) <= LIMIT
 
 
+def test_the_revisions_are_those_of_the_files() -> None:
+    folders = (miniature.STABLE_DIFFUSION, miniature.CAPTIONER, miniature.CLIP)
+    assert miniature.revisions() == {folder.name: miniature.content_revision(folder) for folder in folders}
+
+
+def test_a_changed_file_or_name_is_another_revision(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    revisions = {miniature.content_revision(tmp_path)}
+    (tmp_path / "a").write_bytes(b"two")
+    revisions.add(miniature.content_revision(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    revisions.add(miniature.content_revision(tmp_path))
+    assert len(revisions) == 3
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in revisions)
+
+
 def test_every_weight_is_a_half_precision_safetensor() -> None:
     from safetensors import safe_open
 

@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
+from service import miniature
 from service.exits import BadConfiguration
 from service.settings.base import variable_name
 from service.settings.catalogue import CHAIN, all_settings
@@ -184,3 +185,16 @@ def test_a_setting_that_the_first_recipes_do_not_know_says_what_they_had_in_its_
         if role is not None and role.decides and role.before is UNKNOWN and name not in first[job]
     ]
     assert unsaid == []
+
+
+def test_the_miniature_is_known_by_its_files_and_a_run_of_an_older_edition_is_told_so() -> None:
+    settings = TrainSettings(model_base="miniature")
+    recipe = identity(settings)
+    for field, folder in (("model_base", "stable-diffusion"), ("model_vae", "stable-diffusion")):
+        assert recipe[f"{field}_revision"] == miniature.revisions()[folder]
+    # What a run of the first edition recorded: the revision of the default model, which said nothing of the miniature.
+    of_before = recipe | {"model_base_revision": "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}
+    with pytest.raises(BadConfiguration, match="runs/x was made with other settings: MODEL_BASE_REVISION"):
+        check_identity(TrainSettings, of_before, recipe, "runs/x")
+    assert EvaluateSettings(model_base="miniature").model_clip_revision == miniature.revisions()["clip"]
+    assert DataPrepSettings(model_base="miniature").model_captioner_revision == miniature.revisions()["blip"]

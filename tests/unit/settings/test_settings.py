@@ -193,8 +193,9 @@ def test_config_shows_the_settings_of_s3(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_a_flag_of_s3_counts_wherever_a_bucket_is_opened() -> None:
-    export(read_settings(TrainSettings, ["--s3-read-timeout", "0.5"]))
+    export(read_settings(TrainSettings, ["--s3-read-timeout", "0.5", "--retry-seconds", "7"]))
     assert S3Settings().or_else(s3_connect_timeout=5, s3_read_timeout=30).model_dump() == {
+        "retry_seconds": 7,
         "s3_addressing_style": "auto",
         "s3_connect_timeout": 5,
         "s3_read_timeout": 0.5,

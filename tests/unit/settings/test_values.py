@@ -175,6 +175,7 @@ def test_a_style_that_is_empty_on_purpose_stays_empty(
 def test_of_a_setting_that_cannot_be_empty_the_default_is_taken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delenv("RETRY_SECONDS")
     usual = effective(capsys)
     for variable in usual:
         monkeypatch.setenv(variable, "")
@@ -190,6 +191,7 @@ def test_of_a_setting_that_cannot_be_empty_the_default_is_taken(
         ("DATA_PREP_MAX_ASPECT", "inf", "finite"),
         ("DOCTOR_MIN_DISK_GIB", "inf", "finite"),
         ("S3_READ_TIMEOUT", "nan", "finite"),
+        ("RETRY_SECONDS", "inf", "finite"),
         ("TRAIN_SEED", str(2**63), str(2**63 - 1)),
         ("INFER_SEED", str(2**63), str(2**63 - 1)),
         ("EVALUATE_SEED", str(10**30), str(2**63 - 1)),

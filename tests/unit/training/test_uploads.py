@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.exits import AccessDenied, Diverged, StorageUnreachable
+from service.exits import AccessDenied, Diverged, Stopped, StorageUnreachable
 from service.training.uploads import Uploads
 
 
@@ -149,3 +149,15 @@ def test_whatever_ends_the_training_what_was_saved_is_stored_first(save: Callabl
 def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         threading.Event().wait(0.01)
+
+
+def test_one_that_was_given_up_by_a_request_to_stop_does_not_keep_the_last_one_from_the_store(
+    save: Callable[[int], Path],
+) -> None:
+    store = Store(Stopped("told to stop"))
+    with Uploads(store.commit, 3) as uploads:
+        uploads.submit(save(1), 1)
+        uploads.wait(nothing)
+        uploads.submit(save(2), 2)
+        uploads.finish(nothing)
+    assert (store.asked, store.committed) == ([1, 2], [2])
