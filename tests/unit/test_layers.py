@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "dataset.captions": {"artifacts", "diffusion", "exits", "logs", "settings", "stopping", "storage"},
     "dataset.images": {"diffusion", "exits", "logs", "settings", "stopping", "storage"},
     "diffusion.sd15": {"diffusion.drawing", "exits", "settings", "storage"},
-    "evaluation": {"artifacts.kinds", "diffusion", "exits", "settings", "templates"},
+    "evaluation": {"artifacts.kinds", "diffusion", "diffusion.drawing", "exits", "settings", "templates"},
     "training": {
         "artifacts",
         "artifacts.kinds",
