@@ -12,7 +12,7 @@ from tests.benchmarks.operating_characteristic import Share, characteristic, plo
 
 POOL = 200
 VARIATIONS = 2
-WIDTH = 16
+WIDTH = 64
 QUICK = 250
 
 
@@ -93,8 +93,12 @@ def test_a_good_lora_is_promoted_and_useless_and_harmful_ones_are_not() -> None:
 
 def test_intervals_of_95_percent_cover_the_truth_of_the_pool_about_95_times_of_100() -> None:
     [row] = characteristic({"good": pool(style=0.3)}, sizes=[16], resamples=QUICK)
-    for name in ("style", "adherence", "cmmd", "similarity", "diversity"):
+    for name in ("style", "adherence", "diversity"):
         assert 0.91 < row.covered[name].value < 0.985, (name, row.covered[name])
+    # Prompts and held-out images are both drawn again, and what only a pair of them has in common is counted thrice then
+    # (Owen 2007, "The pigeonhole bootstrap"): where that is most of the doubt, intervals are wider than they would have to be.
+    for name in ("cmmd", "similarity"):
+        assert row.covered[name].value > 0.93, (name, row.covered[name])
 
 
 def test_the_table_and_the_plot_have_every_row(tmp_path: Path) -> None:
