@@ -10,6 +10,7 @@ from PIL import Image
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.fetching import fetch
+from service.artifacts.history import History
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read as read_dataset
 from service.artifacts.kinds.images import BASE, GRID, LORA
@@ -32,6 +33,7 @@ from service.exits import Rejected
 from service.outcome import add_facts
 from service.settings.evaluate import EvaluateSettings
 from service.settings.identity import identity
+from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 
@@ -51,7 +53,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     path = decided(run, settings, lora, dataset_of(run, settings, lora))
     found = evaluation.read_json(fetch(run.store, path, settings.work_dir))
     page = f"{path}/{evaluation.PAGE_FILE}"
-    add_facts(decision=found.decision, reason=found.reason)
+    add_facts(decision=found.decision, reason=found.reason, page=page)
     log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=page)
     if settings.fail_unless_promoted and found.decision != "promote":
         raise Rejected(found.reason)
@@ -69,9 +71,17 @@ def made_of(lora: Lora, dataset_path: str) -> dict[str, Any]:
     return {"lora": lora.path, "lora_version": lora.version, "dataset": None if own else dataset_path}
 
 
+def champion_now(store: ObjectStore, model: str | None) -> evaluation.Champion | None:
+    """The champion of the model at this moment; None where no model is named, or it has none."""
+    entry = History.read(store, model).champion if model else None
+    return evaluation.Champion(lora=entry.lora or "", version=entry.version) if entry else None
+
+
 def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> str:
     """The path of the evaluation: from what was measured, without a model."""
-    recipe = identity(settings, **made_of(lora, dataset_path))
+    champion = champion_now(run.store, settings.champion)
+    against = champion.model_dump() if champion else None
+    recipe = identity(settings, **made_of(lora, dataset_path), champion=against)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
@@ -91,6 +101,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
         prompts=prompts,
         nearest=neighbours(found, training),
         lora=lora.path,
+        champion=champion,
         dataset=dataset_path,
         measurements=measured_at,
         settings=recipe,

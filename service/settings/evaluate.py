@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from service.settings.base import MOST_PIXELS, MOST_STEPS, check_seeds
-from service.settings.common import prefixed
+from service.settings.common import Identifier, prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import ClipSettings, DiffusionSettings
 from service.settings.places import ArtifactPath, LoraPath
@@ -20,7 +20,15 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         None,
         stage="drawing",
         description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
-        ".safetensors); without it, the one that this run trained.",
+        ".safetensors), or registry: and the name of a model, for its champion; without it, the one that this run trained.",
+    )
+    champion: Identifier | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        validation_alias="promote_model",
+        description="Name of the model in the registry whose champion of now the evaluation is made against; without it, no "
+        "champion.",
     )
     dataset: ArtifactPath | None = decides(
         None,

@@ -11,7 +11,10 @@ from PIL import Image
 
 from service import miniature
 from service.artifacts.fetching import fetch
+from service.artifacts.history import History, append
 from service.artifacts.kinds import evaluation, measurements
+from service.artifacts.kinds.registry import Entry
+from service.artifacts.notes import Complete
 from service.artifacts.publishing import list_artifacts, read_manifest
 from service.diffusion.drawing import comparison
 from service.evaluation import judges
@@ -19,8 +22,12 @@ from service.evaluation.gate import CRITERIA
 from service.evaluation.judges import LoadedJudges
 from service.exits import Rejected
 from service.jobs.evaluate import evaluate
+from service.jobs.infer import infer
+from service.jobs.promote import promote
 from service.settings.demo import DEMO_VARIABLES
 from service.settings.evaluate import EvaluateSettings
+from service.settings.infer import InferSettings
+from service.settings.promote import PromoteSettings
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from tests.integration.chain import SMALL
@@ -167,3 +174,26 @@ def prompts_of(folder: Path) -> list[str]:
 def test_without_bleed_nothing_is_drawn_for_it(without_drawing: ObjectStore) -> None:
     found = read(without_drawing, evaluate(EvaluateSettings(bleed_prompts=0)))
     assert found.finding("bleed").lora is None
+
+
+def test_a_new_champion_is_named_by_a_new_decision_which_takes_no_model(without_models: ObjectStore) -> None:
+    before = evaluate(EvaluateSettings())
+    assert evaluate(EvaluateSettings(champion="without-one")) == before
+    assert read(without_models, before).champion is None
+    entry = Entry(lora="runs/other/lora", version="0" * 16)
+    append(without_models, History.read(without_models, "with-one"), entry)
+    against = evaluate(EvaluateSettings(champion="with-one"))
+    assert against != before
+    assert read(without_models, against).champion == evaluation.Champion(lora="runs/other/lora", version="0" * 16)
+    assert evaluate(EvaluateSettings(champion="with-one")) == against
+
+
+def test_what_was_evaluated_is_promoted_and_drawn_with_by_the_name_of_its_model(store: ObjectStore) -> None:
+    path = evaluate(EvaluateSettings())
+    key = promote(PromoteSettings(model="pixels", evaluation=path, force="whatever so few steps have taught it"))
+    entry = Entry.from_bytes(store.get(key), key)
+    step = Complete.read(store, "demo").of_step
+    assert (entry.lora, entry.evaluation, entry.checkpoint) == ("runs/demo/lora", path, step)
+    images = infer(InferSettings(lora="registry:pixels"))
+    assert images == infer(InferSettings())
+    assert read_manifest(store, images).settings["lora_version"] == entry.version

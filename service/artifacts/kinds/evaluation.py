@@ -16,8 +16,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.artifacts.documents import check_schema, first_complaint
-from service.artifacts.publishing import Artifact, publish
-from service.exits import BadData
+from service.artifacts.fetching import fetch
+from service.artifacts.publishing import Artifact, publish, read_manifest
+from service.exits import BadConfiguration, BadData
 from service.storage.interface import ObjectStore
 
 KIND = "evaluation"
@@ -121,6 +122,15 @@ class Nearest:
     cosine: float
 
 
+class Champion(BaseModel):
+    """The champion that reigned when an evaluation was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lora: str = Field(description="Path of its LoRA below ARTIFACTS_URI.")
+    version: str = Field(description="Version of this LoRA, the hash of its content.")
+
+
 class Evaluation(BaseModel):
     """All that an evaluation found, and what it took to find it."""
 
@@ -137,6 +147,10 @@ class Evaluation(BaseModel):
         [], description="Of the prompts whose pictures come nearest to a training image, the one that comes nearest."
     )
     lora: str = Field(description="Path of the LoRA below ARTIFACTS_URI.")
+    champion: Champion | None = Field(
+        None,
+        description="Against whom it was made; null: there was no champion, or PROMOTE_MODEL did not name the model.",
+    )
     dataset: str = Field(description="Path of the data set whose held-out images were the measure.")
     measurements: str | None = Field(
         description="Path of the measurements below ARTIFACTS_URI; null for version 1, which kept none."
@@ -153,6 +167,23 @@ def write(
 ) -> Artifact:
     """Publishes the evaluation in `folder`. parents: the LoRA, the data set, and the measurements."""
     return publish(store, folder, kind=KIND, kind_schema=SCHEMA, path=path, parents=parents, settings=recipe)
+
+
+def read(store: ObjectStore, path: str, work_dir: Path) -> Evaluation:
+    """The evaluation at `path`, verified. Raises NotFound without one, BadConfiguration for an artifact of another kind.
+
+    Raises BadData for one that is damaged, or is not of the LoRA and the data set that its manifest names.
+    """
+    manifest = read_manifest(store, path)
+    if manifest.kind != KIND:
+        raise BadConfiguration(f"{path} in {store.uri} holds the kind {manifest.kind!r}; {KIND!r} is needed there")
+    check_schema(manifest.kind_schema, SCHEMA, f"{store.uri}/{path}")
+    found = read_json(fetch(store, path, work_dir))
+    if [found.lora, found.dataset] != manifest.parents[:2]:
+        raise BadData(
+            f"{path} in {store.uri} is of {found.lora} and {found.dataset}, and its manifest names {manifest.parents}"
+        )
+    return found
 
 
 def write_json(evaluation: Evaluation, folder: Path) -> None:

@@ -40,6 +40,8 @@ def values(job: str, field: str) -> st.SearchStrategy[str]:
     info = SETTINGS[job].model_fields[field]
     if (job, field) == ("doctor", "jobs"):
         return st.sampled_from(CHAIN)
+    if (job, field) == ("champion", "on"):
+        return st.dates().map(str)
     kinds = get_args(info.annotation) if get_origin(info.annotation) is not Literal else (info.annotation,)
     kind = next((k for k in kinds if k is not type(None)), info.annotation) if kinds else info.annotation
     if get_origin(kind) is Literal:
