@@ -43,6 +43,7 @@ ARROWS: dict[str, set[str]] = {
         "artifacts.kinds",
         "dataset",
         "dataset.images",
+        "diffusion",
         "exits",
         "settings",
         "storage",

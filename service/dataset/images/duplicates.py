@@ -10,34 +10,6 @@ from service.diffusion.looks import COLOUR_DISTANCE, Look, channels
 PAIRS_AT_ONCE = 1 << 21
 
 
-<<<<<<< HEAD
-=======
-class Look(NamedTuple):
-    """What two images that look alike share: 64-bit hashes, and the mean colour as 0xRRGGBB."""
-
-    phash: int
-    dhash: int
-    colour: int
-
-    @classmethod
-    def parse(cls, mark: str) -> "Look":
-        """The look that is written as `phash:dhash:colour`, in hexadecimal."""
-        phash, dhash, colour = (int(part, 16) for part in mark.split(":"))
-        return cls(phash, dhash, colour)
-
-    def __str__(self) -> str:
-        return f"{self.phash:016x}:{self.dhash:016x}:{self.colour:06x}"
-
-
-def look_of(image: Image.Image) -> Look:
-    """The look of an RGB image, from a reduced copy: of a 512² image phash alone would take 11 ms, all of this takes one."""
-    small = image.resize(REDUCED, Image.Resampling.BOX)
-    grey = small.convert("L")
-    red, green, blue = (int(value) for value in np.asarray(small).reshape(-1, 3).mean(axis=0).round())
-    return Look(int(str(imagehash.phash(grey)), 16), int(str(imagehash.dhash(grey)), 16), red << 16 | green << 8 | blue)
-
-
->>>>>>> main
 def near_any(looks: Sequence[Look], others: Sequence[Look], distance: int) -> list[int | None]:
     """For each look the index of the first of `others` that it is near to; None where it is near to none."""
     if not others:
