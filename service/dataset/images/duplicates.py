@@ -28,6 +28,9 @@ class Look(NamedTuple):
         phash, dhash, colour = (int(part, 16) for part in mark.split(":"))
         return cls(phash, dhash, colour)
 
+    def __str__(self) -> str:
+        return f"{self.phash:016x}:{self.dhash:016x}:{self.colour:06x}"
+
 
 def look_of(image: Image.Image) -> Look:
     """The look of an RGB image, from a reduced copy: of a 512² image phash alone would take 11 ms, all of this takes one."""
