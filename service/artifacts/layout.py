@@ -98,8 +98,6 @@ REGISTRY = "registry/"
 
 
 # Caches, which runs share
-
-
 class LatentsCache(Place, template="cache/latents/{fingerprint}"):
     """Rows that the autoencoder with this fingerprint has encoded."""
 
@@ -276,8 +274,6 @@ class Drawn(Place, template="runs/{run}/drawing/{key}/{side}"):
 
 
 # A preparation: how far a data-prep is, until its data set is published
-
-
 class Preparation(Place, template="runs/{run}/preparation/{key}"):
     """What the data-prep of one recipe has done so far."""
 
