@@ -25,6 +25,8 @@ OURS = (
     "CHAMPION_",
     "PRUNE_",
     "DIFF_",
+    "TRACE_",
+    "REPRODUCE_",
     "AWS_",
     "S3_",
 )

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from service.diffusion.drawing.requests import Drawing, Request
 from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 Condition = Mapping[str, Tensor]
 """Tensors by name: of one prompt, or, with a first dimension more, of a batch of prompts."""
@@ -122,8 +122,8 @@ class Denoiser(nn.Module, ABC):
         """Writes the adapter into the folder in all forms that programs apply as it was trained.
 
         name: the run's, for the file that people put among their LoRAs; facts: for the files' headers. The form for diffusers
-        is called `lora.WEIGHTS_NAME`, whatever the family, and has no facts about times: the same adapter gives the same
-        bytes of it, whenever it was trained. Of the other form that holds for the same facts.
+        is called `lora.WEIGHTS_NAME`, whatever the family. The same adapter with the same facts gives the same bytes,
+        whenever it is written.
         """
 
 

@@ -49,6 +49,8 @@ JOBS = {
         Job("doctor", "what would fail, before a GPU hour is spent on it", "doctor.DoctorSettings", reads_flags=True),
         Job("prune", "old checkpoints and leftovers out; lists first what it would delete", "prune.PruneSettings"),
         Job("diff", "two data sets → what changed: images, captions, hosts, licences", "diff.DiffSettings"),
+        Job("trace", "an image → the data sets, LoRAs, champions and pictures that descend from it", "trace.TraceSettings"),
+        Job("reproduce", "an evaluation → the same once more, from its manifests: same hashes?", "reproduce.ReproduceSettings"),
         Job("config", "the effective settings; --check fails on an unknown or bad one", reads_flags=True),
     )
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Settings of `sdlora train`, and its profiles."""
 
+import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
@@ -239,6 +240,12 @@ class TrainSettings(DiffusionSettings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$",
         description="Its licence, by an identifier of SPDX or of the model hub (`cc-by-4.0`); without it, the one that "
         "the base model's asks for, where that is known.",
+    )
+    date: datetime.date | None = decides(
+        None,
+        before=None,
+        description="Day that its headers tell, such as that of its release (`2026-11-30`); without it they tell none, so that "
+        "the same training gives the same bytes on any day.",
     )
     seed: int = decides(0, ge=0, description="Seed of everything random in the run.")
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = decides(

@@ -52,11 +52,6 @@ def attempts(run: Run) -> list[Attempt]:
     return sorted(found, key=lambda attempt: attempt.started)
 
 
-def began(run: Run) -> datetime | None:
-    """When the run's first attempt began, which is the same for all of them; None when no note of it can be read."""
-    return next((attempt.started for attempt in attempts(run)), None)
-
-
 def in_a_row(attempts: Sequence[Attempt], step: int) -> int:
     """How many of the last attempts, one after the other, began at this very step."""
     count = 0

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from service.artifacts import layout
@@ -15,8 +16,8 @@ MOST_TAGS = 1000
 def header_facts(trained: Trained, prediction: str) -> dict[str, str]:
     """For the headers of the weights: Stability's ModelSpec 1.0.0, the keys that kohya's readers know, and our own.
 
-    What is not known has no key. There is no `modelspec.merged_from`: by the standard, a LoRA that has one was merged from
-    others rather than trained.
+    What is not known has no key. Nothing is of the clock: a LoRA that is trained again has the same bytes. There is no
+    `modelspec.merged_from`: by the standard, a LoRA that has one was merged from others rather than trained.
     """
     facts = _modelspec(trained, prediction) | _kohya(trained) | _own(trained)
     return {name: str(fact) for name, fact in facts.items() if fact is not None}
@@ -29,7 +30,7 @@ def _modelspec(trained: Trained, prediction: str) -> dict[str, Any]:
         "modelspec.description": _description(trained),
         "modelspec.author": recipe["author"],
         "modelspec.license": trained.licence,
-        "modelspec.date": None if trained.began is None else f"{trained.began:%Y-%m-%dT%H:%M:%SZ}",
+        "modelspec.date": recipe["date"],
         "modelspec.tags": ", ".join(filter(None, ["lora", "text-to-image", trained.trigger])),
         "modelspec.trigger_phrase": trained.trigger,
         "modelspec.usage_hint": trained.trigger and f"Begin prompts with: {trained.trigger}",
@@ -43,7 +44,7 @@ def _kohya(trained: Trained) -> dict[str, Any]:
     name = _dataset_name(recipe["dataset"])
     return {
         "ss_output_name": trained.name,
-        "ss_training_started_at": None if trained.began is None else trained.began.timestamp(),
+        "ss_training_started_at": recipe["date"] and datetime.fromisoformat(recipe["date"] + "T00:00:00Z").timestamp(),
         "ss_sd_model_name": trained.base_name,
         "ss_num_train_images": len(trained.captions),
         "ss_dataset_dirs": json.dumps({name: {"n_repeats": 1, "img_count": len(trained.captions)}}),

@@ -17,8 +17,7 @@ from service.diffusion.lora import assert_effect
 from service.exits import BadConfiguration
 from service.settings.identity import check_identity
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
-from service.training.attempts import began
+from service.stopping import StopCheck
 from service.training.callbacks import SamplePictures
 from service.training.curves import draw_curves
 from service.training.header import header_facts
@@ -108,5 +107,4 @@ class Result:
             style=dataset.read(self.run.store, self.dataset_path).style,
             steps=self.trainer.progress.step,
             of_step=self.measurement.step,
-            began=began(self.run),
         )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from service.settings.models import MINIATURE, is_public, public_name
@@ -20,7 +19,7 @@ class Trained:
     """A LoRA that is about to be published.
 
     name: RUN_ID; captions: of the images of the training; style: the phrase that opens them, or empty; steps: optimizer steps
-    that were taken, of_step: the one that the weights are of; began: when the run's first attempt did, where that is known.
+    that were taken, of_step: the one that the weights are of.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Trained:
     style: str
     steps: int
     of_step: int
-    began: datetime | None
 
     @property
     def base(self) -> str | None:

@@ -32,6 +32,8 @@ REFUSED = {
     "demo": ("RUN_ID", "no/name"),
     "prune": ("PRUNE_KEEP_LAST", "0"),
     "diff": ("DIFF_BEFORE", "/no/path"),
+    "trace": ("TRACE_LOOK_ALIKES", "perhaps"),
+    "reproduce": ("REPRODUCE_STORE", "http://a.example"),
     "doctor": ("DOCTOR_MIN_DISK_GIB", "0"),
     "config": ("TRAIN_RANK", "0"),
 }
@@ -57,6 +59,8 @@ class Ending:
             "TRAIN_PROFILE": "miniature",
             "DIFF_BEFORE": DATASET,
             "DIFF_AFTER": DATASET,
+            "REPRODUCE_EVALUATION": "runs/local/evaluation/000000000000",
+            "TRACE_IMAGE": "https://a.example/x.png",
             "DOCTOR_MIN_DISK_GIB": "0.01",
             "PROMOTE_MODEL": "pixel-art",
             "RETIRE_LORAS": LORA,
@@ -135,7 +139,21 @@ def test_a_store_that_does_not_answer_is_69(job: str, ending: Ending) -> None:
 
 
 @pytest.mark.parametrize(
-    "job", ["data-prep", "train", "evaluate", "promote", "rollback", "retire", "champion", "prune", "diff", "doctor"]
+    "job",
+    [
+        "data-prep",
+        "train",
+        "evaluate",
+        "promote",
+        "rollback",
+        "retire",
+        "champion",
+        "prune",
+        "diff",
+        "trace",
+        "reproduce",
+        "doctor",
+    ],
 )
 def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> None:
     error = ending(job, ExitCode.MISSING_INPUT, ARTIFACTS_URI="s3://no-such-bucket/x", **rclone.environment)
@@ -156,6 +174,8 @@ def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> N
         ("champion", {}, "PROMOTE_MODEL"),
         ("prune", {}, "RUN_ID"),
         ("diff", {}, DATASET),
+        ("reproduce", {}, "runs/local/evaluation/000000000000"),
+        ("trace", {"TRACE_IMAGE": "/no/such/file.png"}, "TRACE_IMAGE"),
         ("doctor", {"MODEL_CLIP": "/no/such/folder"}, "MODEL_CLIP"),
     ],
 )

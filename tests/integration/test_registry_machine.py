@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from service.artifacts.fetching import verify
 from service.artifacts.history import History
 from service.artifacts.kinds import registry
-from service.exits import MissingInput, Rejected
+from service.exits import BadConfiguration, MissingInput, Rejected
 from service.jobs import promote as promoting
 from service.jobs import retire as retiring
 from service.jobs import rollback as rolling_back
@@ -25,6 +25,7 @@ from service.storage.local import LocalStore
 from tests.releases import MODEL, Killed, Mortal, aged, entries, evaluated, reigning, trained
 
 RUNS = ["one", "two", "three"]
+REFUSALS = (BadConfiguration, MissingInput, Rejected)
 EXAMPLES = 10
 STEPS = 10
 LIVES = st.one_of(st.none(), st.integers(1, 14))
@@ -57,11 +58,11 @@ class Registry(RuleBasedStateMachine):
             patch.setattr(module, "open_store", lambda _: store)
             try:
                 job()  # type: ignore[operator]
-            except (Rejected, MissingInput):
+            except REFUSALS:
                 assert lives is not None or len(entries(self.store)) == before
             except Killed:
                 patch.setattr(module, "open_store", lambda _: self.store)
-                with suppress(Rejected, MissingInput):
+                with suppress(*REFUSALS):
                     job()  # type: ignore[operator]
         assert len(entries(self.store)) <= before + 1
 

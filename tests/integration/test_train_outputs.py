@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ VARIABLES = TRAINING | {
     "TRAIN_SAMPLE_EVERY": "8",
     "TRAIN_TRACKER": "tensorboard",
     "TRAIN_TEXT_ENCODER": "true",
+    "TRAIN_DATE": "2026-11-30",
     "TRAIN_PEER_TIMEOUT": "60",
     "OMP_NUM_THREADS": "1",
 }
@@ -84,17 +84,9 @@ def test_both_files_hold_the_text_encoder_too_and_tell_how_they_were_trained(tra
         assert facts["modelspec.title"] == facts["ss_output_name"] == "demo"
         assert facts["modelspec.trigger_phrase"] == "8-bit illustration"
         assert facts["modelspec.license"] == "apache-2.0"
+        assert facts["modelspec.date"] == "2026-11-30"
         [tags] = json.loads(facts["ss_tag_frequency"]).values()
         assert tags["8-bit illustration"] == int(facts["ss_num_train_images"])
-
-
-def test_the_date_is_that_of_the_first_attempt_and_in_the_file_for_other_programs_alone(trained: Path) -> None:
-    notes = [json.loads(note.read_text()) for note in sorted((run_of(trained) / "attempts").iterdir())]
-    began = datetime.fromisoformat(notes[0]["started"])
-    with safe_open(run_of(trained) / "lora" / ELSEWHERE / "demo.safetensors", "pt") as file:
-        assert file.metadata()["modelspec.date"] == f"{began:%Y-%m-%dT%H:%M:%SZ}"
-    with safe_open(run_of(trained) / "lora" / WEIGHTS_NAME, "pt") as file:
-        assert "modelspec.date" not in file.metadata()
 
 
 def test_made_again_by_another_attempt_of_the_run_all_of_the_lora_has_the_same_bytes(

@@ -14,8 +14,8 @@ from service.artifacts import layout
 from service.artifacts.kinds.kind import Statement
 from service.artifacts.publishing import Artifact, publish_version, read_manifest
 from service.exits import BadData
+from service.stopping import never_stop
 from service.storage.interface import ObjectStore
-from service.storage.parallel import never_stop
 
 IMAGEFOLDER = "imagefolder"
 METADATA = "metadata.csv"

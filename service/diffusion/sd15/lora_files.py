@@ -23,8 +23,6 @@ ELSEWHERE = "comfyui-a1111-invokeai-kohya"
 """The folder of the other file: of two side by side, people gave ComfyUI the first, and it applied none of it."""
 NO_DORA = "ComfyUI, A1111, InvokeAI and kohya's scripts apply a DoRA otherwise than it was trained, without an error"
 NEEDED = "diffusers 0.32 or newer, with PEFT"
-DATES = ("modelspec.date", "ss_training_started_at")
-"""Facts that differ between two runs of the same recipe. The file for diffusers is the same in both, byte for byte."""
 KOHYA_PARTS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 KOHYA_PREFIXES = {"unet.": "lora_unet_", "text_encoder.": "lora_te_"}
 INNER = "text_model."
@@ -71,8 +69,7 @@ def _save_for_diffusers(file: Path, state: Mapping[str, Tensor], config: Any, fa
         text_encoder_lora_layers=layers.get("text_encoder"),
         weight_name=file.name,
     )
-    timeless = {name: fact for name, fact in facts.items() if name not in DATES}
-    complete_header(file, {**_model_facts(config.r, config.r), **timeless})
+    complete_header(file, {**_model_facts(config.r, config.r), **facts})
 
 
 def _save_for_others(file: Path, state: Mapping[str, Tensor], config: Any, facts: Mapping[str, str]) -> None:

@@ -21,7 +21,7 @@ from service.diffusion.family import Condition, Denoiser, LoraFiles, NoiseSchedu
 from service.diffusion.lora import WEIGHTS_NAME, add_adapter, check_targets, load_lora_state, lora_state
 from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 WORDS, WIDTH, CHANNELS, PATCH = 6, 12, 4, 8
 TIMESTEPS = 1000

@@ -1,7 +1,6 @@
 """A LoRA that is about to be published, without the training."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from service.settings.identity import identity
@@ -13,8 +12,7 @@ def trained(
     *,
     captions: Sequence[str] = ('8-bit, a "cat"',),
     style: str = "8-bit illustration",
-    began: datetime | None = None,
     **settings: Any,
 ) -> Trained:
     recipe = identity(TrainSettings.model_validate(settings), dataset="datasets/ours/0123456789abcdef")
-    return Trained("ours-1", recipe, captions, style, steps=100, of_step=90, began=began)
+    return Trained("ours-1", recipe, captions, style, steps=100, of_step=90)
