@@ -91,7 +91,7 @@ def note_progress(what: str, done: int, total: int) -> None:
 
 def _write_note() -> None:
     if (file := place(os.environ)) is not None:
-        note = _under_way | {"error": NO_WORD, "next": KILLED_NEXT}
+        note = _under_way | {"note": NO_WORD, "next": KILLED_NEXT}
         with suppress(OSError):  # the outcome goes to the same place, and its writer warns
             file.write_bytes(as_json(redacted_values(note, secrets_of(os.environ))))
 

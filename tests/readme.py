@@ -49,10 +49,10 @@ def settings_page() -> str:
 def table_of(settings: type[BaseSettings]) -> str:
     """Markdown table of the fields that `settings` does not share with the other jobs."""
     bases = [base for base in SHARED if not issubclass(base, settings)]
-    shared = {variable_name(base, name) for base in bases for name in base.model_fields}
+    shared = {(name, variable_name(base, name)) for base in bases for name in base.model_fields}
     rows = ["| Variable | Flag | Default | Decides | Meaning |", "|---|---|---|---|---|"]
     for name, field in settings.model_fields.items():
-        if variable_name(settings, name) not in shared:
+        if (name, variable_name(settings, name)) not in shared:
             role = role_of(field)
             cells = (
                 f"`{variable_name(settings, name)}`",

@@ -98,8 +98,6 @@ REGISTRY = "registry/"
 
 
 # Caches, which runs share
-
-
 class LatentsCache(Place, template="cache/latents/{fingerprint}"):
     """Rows that the autoencoder with this fingerprint has encoded."""
 
@@ -233,6 +231,13 @@ class Images(Place, template="runs/{run}/images/{key}", swept=True):
     key: str
 
 
+class Unprompted(Place, template="runs/{run}/unprompted/{key}", swept=True):
+    """Images that were drawn of prompts without the style phrase."""
+
+    run: str
+    key: str
+
+
 class Evaluations(Place, template="runs/{run}/evaluation"):
     """All evaluations of a run."""
 
@@ -269,8 +274,6 @@ class Drawn(Place, template="runs/{run}/drawing/{key}/{side}"):
 
 
 # A preparation: how far a data-prep is, until its data set is published
-
-
 class Preparation(Place, template="runs/{run}/preparation/{key}"):
     """What the data-prep of one recipe has done so far."""
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from service.artifacts.kinds.dataset import Provenance
 from service.dataset.candidates import Reason
-from service.dataset.images.duplicates import Look, near_any
+from service.dataset.images.duplicates import near_any
 from service.dataset.selection import without_fragment
+from service.diffusion.looks import Look
 from service.lineage.sought import Form, Sought
 
 NEAR = 8

@@ -10,11 +10,11 @@ from PIL import Image
 
 from service.dataset.candidates import Rejection
 from service.dataset.images.decoding import decode, quiet_decoders
-from service.dataset.images.duplicates import Look, look_of
 from service.dataset.images.formats import FORMATS, formats_with
 from service.dataset.images.resizing import shaped
 from service.dataset.images.screening import pixel_hash
 from service.dataset.selection import without_fragment
+from service.diffusion.looks import Look, look_of
 from service.exits import BadConfiguration, MissingInput
 from service.settings.marks import SHA256, URL
 from service.storage.disk import disk_errors

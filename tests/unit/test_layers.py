@@ -43,6 +43,7 @@ ARROWS: dict[str, set[str]] = {
         "artifacts.kinds",
         "dataset",
         "dataset.images",
+        "diffusion",
         "exits",
         "settings",
         "storage",
@@ -54,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "dataset.captions": {"artifacts", "diffusion", "exits", "logs", "settings", "stopping", "storage"},
     "dataset.images": {"diffusion", "logs", "settings", "stopping", "storage"},
     "diffusion.sd15": {"diffusion.drawing", "exits", "settings", "stopping"},
-    "evaluation": {"artifacts.kinds", "diffusion", "exits", "settings", "templates"},
+    "evaluation": {"artifacts.kinds", "diffusion", "diffusion.drawing", "exits", "settings", "templates"},
     "training": {
         "artifacts",
         "artifacts.kinds",

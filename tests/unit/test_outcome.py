@@ -110,7 +110,8 @@ for step in progress_bar(range(100), "training", 100):
     told = json.loads(file.read_text())
     assert (told["job"], told["run_id"], told["exit_name"]) == ("train", "ours-1", "UNDER_WAY")
     assert (told["doing"], told["done"], told["total"]) == ("training", 50, 100)
-    assert "memory" in told["error"]
+    assert "memory" in told["note"]
+    assert "error" not in told
     assert "exit_code" not in told
 
 
