@@ -94,7 +94,7 @@ readme: $(VENV)/runtime
 
 lock: $(VENV)/development
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
-	  --no-emit-options --output-file docker/requirements.txt pyproject.toml
+	  --no-emit-options --extra heic --output-file docker/requirements.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
 	  --no-emit-options --extra dev --constraint docker/requirements.txt --output-file tests/requirements.txt pyproject.toml
 

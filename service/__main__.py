@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service import stopping
-from service.cpus import cpu_limit
+from service.cpus import settle_threads
 from service.exits import BadConfiguration, ExitCode
 from service.settings.catalogue import JOBS, Job
 
@@ -20,6 +20,8 @@ QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
 }
 
 
@@ -40,8 +42,7 @@ def run(arguments: list[str]) -> int:
 
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
-    if (limit := cpu_limit()) is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(limit))
+    settle_threads(os.environ)
     configure_logs(job=job)
     end = ended(lambda: _start(job, flags))
     report_outcome(job, end)
@@ -53,6 +54,7 @@ def run(arguments: list[str]) -> int:
 def _start(name: str, flags: list[str]) -> object:
     """What the job returns: the path of what it made, where it made something."""
     from service.logs import configure_logs
+    from service.outcome import begin
     from service.settings.common import export
     from service.settings.delivery import check_credentials, clean_foreign
     from service.settings.variables import check_variables, settle_outcome_file
@@ -63,12 +65,14 @@ def _start(name: str, flags: list[str]) -> object:
     settle_outcome_file(os.environ)
     clean_foreign(os.environ)
     if job.reads_flags:
+        begin(name, os.environ.get("RUN_ID", ""))
         return _function_of(job)(flags)
     check_credentials(os.environ)
     check_variables(os.environ)
     settings = read_settings(job.settings_class, flags)
     export(settings)
-    configure_logs(settings.log_format, job=name, run_id=settings.run_id)
+    configure_logs(settings.log_format, level=settings.log_level, job=name, run_id=settings.run_id)
+    begin(name, settings.run_id)
     return _function_of(job)(settings)
 
 

@@ -72,8 +72,8 @@ MEANINGS: dict[ExitCode, Meaning] = {
         "another process of the training was lost", "start the job again; it goes on from its last checkpoint"
     ),
     ExitCode.REJECTED: Meaning(
-        "not promoted, and that was to be a failure",
-        "look at the evaluation's page, then train with more or better images",
+        "not promoted: the evaluation does not say so, is of an older champion, or another change was faster",
+        "look at the evaluation's page, then train with more or better images, or evaluate against the champion of now",
     ),
     ExitCode.DIVERGED: Meaning(
         "the loss is no longer finite",
@@ -127,7 +127,7 @@ class BadConfiguration(ServiceError):
 
 
 class Rejected(ServiceError):
-    """The gate turned the LoRA down, and the caller had asked for that to be a failure."""
+    """A LoRA that was to become the champion does not: the gate turned it down, or somebody else was faster."""
 
     exit_code = ExitCode.REJECTED
 

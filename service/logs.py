@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -11,17 +11,21 @@ from rich.console import Console
 from rich.progress import track
 from structlog.typing import EventDict, WrappedLogger
 
+from service.outcome import note_progress
 from service.redaction import redacted, redacted_values, secrets_of
 
 LogFormat = Literal["auto", "json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Item = TypeVar("Item")
 
-REPORTS_PER_LOOP = 10
+REPORTS = 10
+"""Lines at most of a loop, where it is no terminal: more of them would be all that is seen of a container that was killed."""
+
 _format: LogFormat = "auto"
 
 
-def configure_logs(log_format: LogFormat = "auto", *, quiet: bool = False, **context: object) -> None:
-    """Sends every event to standard error, with `context` (run id, job) in each of them; `quiet`: from warnings on."""
+def configure_logs(log_format: LogFormat = "auto", *, level: LogLevel = "info", **context: object) -> None:
+    """Sends the events from `level` on to standard error, with `context` (run id, job) in each of them."""
     global _format
     _format = log_format
     # The values of variables in a stack trace would be secrets sooner or later.
@@ -52,7 +56,7 @@ def configure_logs(log_format: LogFormat = "auto", *, quiet: bool = False, **con
             starred_text,
         ],
         # Looked up at every event: while a progress bar is shown, standard error is the bar's, which makes room for the line.
-        wrapper_class=structlog.make_filtering_bound_logger("warning" if quiet else "notset"),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
@@ -73,14 +77,29 @@ def on_terminal(log_format: LogFormat = "auto") -> bool:
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def progress_bar(items: Iterable[Item], what: str, total: int) -> Generator[Item, None, None]:
-    """Passes `items` on with a progress bar on a terminal, and with some ten events a loop anywhere else."""
+def no_facts() -> Mapping[str, object]:
+    """Of a loop of which there is nothing to tell but how far it is."""
+    return {}
+
+
+def progress_bar(
+    items: Iterable[Item], what: str, total: int, facts: Callable[[], Mapping[str, object]] = no_facts
+) -> Generator[Item, None, None]:
+    """Passes `items` on with a progress bar on a terminal; anywhere else with an event and a note for each tenth of them.
+
+    `facts`: what else to tell at each tenth.
+    """
     if on_terminal(_format):
         yield from track(items, description=what, total=total, console=Console(stderr=True))
         return
     log = structlog.get_logger(__name__)
-    every = max(1, total // REPORTS_PER_LOOP)
     for done, item in enumerate(items, start=1):
         yield item
-        if done % every == 0 or done == total:
-            log.info("progress", what=what, done=done, total=total)
+        if is_reported(done, total):
+            log.info("progress", what=what, done=done, total=total, **facts())
+            note_progress(what, done, total)
+
+
+def is_reported(done: int, total: int) -> bool:
+    """Whether another tenth of `total` is reached with the last of the `done`."""
+    return REPORTS * done // total > REPORTS * (done - 1) // total

@@ -1,4 +1,4 @@
-"""How a job ended: its exit code, and JSON in a small file.
+"""How a job ended: its exit code, and JSON in a small file; and until then, what it is at, in case that it is killed.
 
 Kubernetes shows the file in the status of the pod, and `kubectl describe` in its text.
 """
@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,11 @@ KUBERNETES = Path("/dev/termination-log")
 MOST_BYTES = 4096
 """What Kubernetes keeps of a termination message; a longer one would be cut, and be no JSON any more."""
 ELLIPSIS = "…"
+NEVER_CUT = ("exit_name", "next")
+UNDER_WAY = "UNDER_WAY"
+"""In place of the name of an exit code, until there is one."""
+NO_WORD = "not over yet, or killed before it could tell how it ended, as for too much memory"
+KILLED_NEXT = "if it is over: see why it was killed, then start the job again; it goes on from what is stored"
 REPORT_SECONDS = 2.0
 """Within which a process that is to end at once says so, or ends all the same."""
 
@@ -61,11 +67,33 @@ def ended(action: Callable[[], object]) -> End:
 
 
 _facts: dict[str, object] = {}
+_under_way: dict[str, object] = {}
 
 
 def add_facts(**facts: object) -> None:
     """Adds to the outcome of this process what its job came to, besides the path of what it made."""
     _facts.update(facts)
+
+
+def begin(job: str, run_id: str) -> None:
+    """Leaves a note for the case that this process is killed, which would else leave the outcome of the one before."""
+    _under_way.clear()
+    _under_way.update(job=job, run_id=run_id, exit_name=UNDER_WAY)
+    _write_note()
+
+
+def note_progress(what: str, done: int, total: int) -> None:
+    """Adds to the note of this process's job, where it has one, how far it is."""
+    if _under_way:
+        _under_way.update(doing=what, done=done, total=total)
+        _write_note()
+
+
+def _write_note() -> None:
+    if (file := place(os.environ)) is not None:
+        note = _under_way | {"note": NO_WORD, "next": KILLED_NEXT}
+        with suppress(OSError):  # the outcome goes to the same place, and its writer warns
+            file.write_bytes(as_json(redacted_values(note, secrets_of(os.environ))))
 
 
 def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path | None:
@@ -77,6 +105,7 @@ def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path
 
 def report_outcome(job: str, end: End) -> None:
     """Leaves the outcome of this process's job where Kubernetes, or whoever set OUTCOME_FILE, looks for it."""
+    _under_way.clear()  # whatever another thread is still at
     run_id = structlog.contextvars.get_contextvars().get("run_id") or os.environ.get("RUN_ID") or ""
     write_outcome(place(os.environ), job, str(run_id), end, os.environ)
 
@@ -112,10 +141,11 @@ def write_outcome(file: Path | None, job: str, run_id: str, end: End, environmen
 def as_json(facts: dict[str, Any]) -> bytes:
     """One line of JSON of at most 4096 bytes; a long error, or whatever else is long, loses its end."""
     content = _encoded(facts)
-    for name in ("error", "artifact", "job", "run_id"):
+    texts = [name for name, fact in facts.items() if isinstance(fact, str) and name not in NEVER_CUT]
+    for name in sorted(texts, key=lambda name: (name != "error", -len(facts[name]))):
         excess = len(content) - MOST_BYTES
-        if excess > 0 and name in facts:
-            text = str(facts[name])
+        if excess > 0:
+            text = facts[name]
             # A letter is a byte at least, so this is enough; and the ellipsis has to fit in too.
             kept = text[: max(0, len(text) - excess - len(ELLIPSIS.encode()))]
             facts = {**facts, name: kept + ELLIPSIS}

@@ -24,6 +24,8 @@ REASON = "told to stop; what is finished is stored, start the job again to go on
 POLL_SECONDS = 0.2
 
 Item = TypeVar("Item")
+StopCheck = Callable[[], None]
+"""Called between two pieces of work; what it raises ends the whole."""
 
 _end: Callable[[str], object] | None = None
 _end_lock = threading.Lock()
@@ -147,3 +149,7 @@ def interruptible(items: Iterable[Item]) -> Iterator[Item]:
     for item in items:
         check()
         yield item
+
+
+def never_stop() -> None:
+    """A stop check that ends nothing."""

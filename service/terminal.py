@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
+from rich.table import Column, Table
 
 from service.redaction import redacted_values, secrets_of
 
@@ -20,3 +21,8 @@ def tell(answer: Answer, laid_out: Callable[[Answer], RenderableType], *, as_jso
         sys.stdout.write(type(answer).model_validate(plain).model_dump_json(indent=2) + "\n")
     else:
         Console().print(laid_out(type(answer).model_validate(plain)))
+
+
+def table(title: str, *head: str) -> Table:
+    """An empty table in which nothing is cut off: what is too long goes on in the next line."""
+    return Table(*(Column(name, overflow="fold") for name in head), title=title, title_justify="left")

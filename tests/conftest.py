@@ -20,12 +20,17 @@ OURS = (
     "PROMOTE_",
     "RETRAIN_",
     "DOCTOR_",
+    "ROLLBACK_",
+    "RETIRE_",
+    "CHAMPION_",
     "PRUNE_",
     "DIFF_",
+    "TRACE_",
+    "REPRODUCE_",
     "AWS_",
     "S3_",
 )
-OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "OUTCOME_FILE", "RETRY_SECONDS"}
+OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "LOG_LEVEL", "OUTCOME_FILE", "RETRY_SECONDS"}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 STORES = os.environ.get("SDLORA_STORES", "local,moto,rclone").split(",")

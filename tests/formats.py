@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from service.artifacts import layout, notes
+from service.artifacts import layout, lines, notes
 from service.artifacts.kinds import (
     checkpoint,
     dataset,
@@ -33,12 +33,20 @@ KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
     (dataset, [layout.Dataset], [dataset.Provenance]),
     (checkpoint, [layout.Checkpoint], []),
     (lora, [layout.Lora], [lora.MetricsLine]),
-    (images, [layout.Images], []),
+    (images, [layout.Images, layout.Unprompted], []),
     (measurements, [layout.Measurements], [measurements.Measured]),
     (
         evaluation,
         [layout.Evaluation],
-        [evaluation.Evaluation, evaluation.Finding, evaluation.Interval, evaluation.Counts],
+        [
+            evaluation.Evaluation,
+            evaluation.Finding,
+            evaluation.Interval,
+            evaluation.Missing,
+            evaluation.Counts,
+            evaluation.Nearest,
+            evaluation.Champion,
+        ],
     ),
     (samples, [layout.Samples], []),
     (tensorboard, [layout.Tensorboard], []),
@@ -54,13 +62,22 @@ NOTES: list[tuple[type[Place], list[type]]] = [
     (layout.RegistryEntry, [registry.Entry]),
     (layout.Exclusion, [exclusions.Exclusion, exclusions.ExcludedImage]),
 ]
+LINES: list[tuple[type[Place], list[type]]] = [
+    (layout.Candidates, [lines.CandidateLine]),
+    (layout.Outcomes, [lines.OutcomeLine, lines.FeaturesLine]),
+    (layout.Shard, [lines.ShardHead]),
+    (layout.Captions, [lines.CaptionLine]),
+]
 INTRODUCTION = """# Formats
 
 What lies below ARTIFACTS_URI, for whoever reads it with other programs. `make readme` writes this page from the classes that
 read and write these formats: `layout.py` has every path, `kinds/` a module for each kind of artifact, `notes.py` the rest.
 
 An **artifact** is a folder with a `MANIFEST.json` in it, which is written last: without it there is no artifact, and nobody may
-read its files. With it they never change. Files that the manifest does not list are none of it.
+read its files. With it they never change. Files that the manifest does not list are none of it. The one exception is
+`registry/<model>/champion`, a copy of the LoRA that is the champion, at an address that stays: it follows the history. Its
+manifest goes first and comes last, so that who reads it as an artifact finds none while it changes, or notices by the hashes,
+and reads again.
 
 Every format has a schema version. Older ones are read, for ever; a newer one is refused with exit code 78 and one line, and
 nothing is deleted that a newer version wrote. A field that is not in a file has its default. Whoever changes a format adds one
@@ -78,14 +95,23 @@ def page() -> str:
         parts += ["At " + " and ".join(f"`{shown(place)}/`" for place in places) + ":"]
         parts += [table(("File", "Content"), [(f"`{file}`", content) for file, content in kind.FILES.items()])]
         parts += [described(model) for model in models]
-    parts += ["## Notes", "JSON files that are no artifacts: each is written whole, and may be replaced."]
-    for place, models in NOTES:
-        parts += [f"### {shown(place)}", *(described(model, heading=number > 0) for number, model in enumerate(models))]
+    parts += [
+        "## Notes",
+        "JSON files that are no artifacts: each is written whole, and all but registry entries may be replaced.",
+    ]
+    parts += [part for place, models in NOTES for part in at(place, models)]
+    parts += ["## Lines", paragraph(lines)]
+    parts += [part for place, models in LINES for part in at(place, models)]
     parts += [
         "## Paths",
         table(("Path", "What is there"), [(f"`{shown(place)}`", paragraph(place)) for place in layout.PLACES]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def at(place: type[Place], models: list[type]) -> list[str]:
+    """The path, and what stands there."""
+    return [f"### {shown(place)}", *(described(model, heading=number > 0) for number, model in enumerate(models))]
 
 
 def name_of(kind: ModuleType) -> str:

@@ -12,6 +12,7 @@ from service.settings.catalogue import all_settings
 from service.settings.common import CommonSettings
 from service.settings.declaring import role_of
 from service.settings.models import FamilySettings
+from service.settings.promote import ChangeSettings
 from service.settings.s3 import S3Settings
 from tests import formats
 
@@ -33,9 +34,10 @@ SECTIONS: dict[str, type[BaseSettings]] = {
     "All jobs": CommonSettings,
     "S3": S3Settings,
     "Models": FamilySettings,
+    "Registry": ChangeSettings,
     **{job: settings for job, settings in all_settings().items() if job != "demo"},
 }
-SHARED = (FamilySettings, CommonSettings, S3Settings)
+SHARED = (FamilySettings, ChangeSettings, CommonSettings, S3Settings)
 
 
 def settings_page() -> str:
@@ -47,10 +49,10 @@ def settings_page() -> str:
 def table_of(settings: type[BaseSettings]) -> str:
     """Markdown table of the fields that `settings` does not share with the other jobs."""
     bases = [base for base in SHARED if not issubclass(base, settings)]
-    shared = set(bases[0].model_fields) if bases else set()
+    shared = {(name, variable_name(base, name)) for base in bases for name in base.model_fields}
     rows = ["| Variable | Flag | Default | Decides | Meaning |", "|---|---|---|---|---|"]
     for name, field in settings.model_fields.items():
-        if name not in shared:
+        if (name, variable_name(settings, name)) not in shared:
             role = role_of(field)
             cells = (
                 f"`{variable_name(settings, name)}`",
@@ -71,7 +73,7 @@ def choices(annotation: Any) -> str:
 
 def shown(default: Any) -> str:
     """A default as a user would write it in the environment."""
-    if default is None:
+    if default is None or default == []:
         return ""
     if isinstance(default, list):
         return "`" + ("\\n" if any("," in item for item in default) else ",").join(default) + "`"

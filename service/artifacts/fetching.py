@@ -11,10 +11,11 @@ from service.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest
 from service.artifacts.publishing import read_manifest
 from service.artifacts.stored import Stored, key_of
 from service.exits import BadData
+from service.stopping import StopCheck, never_stop
 from service.storage.disk import disk_errors, one_at_a_time
 from service.storage.interface import KeepsFolders, NotFound, ObjectStore
 from service.storage.keys import TEMPORARY
-from service.storage.parallel import StopCheck, for_each, never_stop
+from service.storage.parallel import for_each
 
 log = structlog.get_logger(__name__)
 

@@ -36,7 +36,11 @@ class ImportedLora(Place, template="loras/{version}", swept=True):
 
 
 class RegistryEntry(Place, template="registry/{name}/{number:08d}-{digest}.json"):
-    """An entry in the history of a model, which nobody ever changes; the highest number is that of today."""
+    """An entry in the history of a model, which nobody ever changes; the highest number is that of today.
+
+    digest: the first 16 hexadecimal digits of the SHA-256 of the entry before it; of nothing for the first one. So all who
+    would write the next entry write the same key, of which a store with conditional writes lets one have it.
+    """
 
     name: str
     number: int
@@ -48,6 +52,35 @@ class RegistryFile(Place, template="registry/{name}/{file}.json"):
 
     name: str
     file: str
+
+
+class Registry(Place, template="registry/{name}"):
+    """The history of a model, and a copy of its champion."""
+
+    name: str
+
+
+class ChampionCopy(Place, template="registry/{name}/champion"):
+    """A copy of the LoRA that is the champion, for programs that know nothing of the history. The one artifact that changes."""
+
+    name: str
+
+
+class Ballots(Place, template="registry/{name}/ballots/{number:08d}"):
+    """How those who would write an entry at the same moment agreed on one, where the store has no conditional writes."""
+
+    name: str
+    number: int
+
+
+class Ballot(Place, template="registry/{name}/ballots/{number:08d}/{round:08d}/{writer}/{phase}"):
+    """What one of them promised, or accepted, in one round. Nobody ever changes or deletes it."""
+
+    name: str
+    number: int
+    round: int
+    writer: str
+    phase: str
 
 
 class Exclusion(Place, template="exclusions/{digest}.json"):
@@ -65,8 +98,6 @@ REGISTRY = "registry/"
 
 
 # Caches, which runs share
-
-
 class LatentsCache(Place, template="cache/latents/{fingerprint}"):
     """Rows that the autoencoder with this fingerprint has encoded."""
 
@@ -200,6 +231,19 @@ class Images(Place, template="runs/{run}/images/{key}", swept=True):
     key: str
 
 
+class Unprompted(Place, template="runs/{run}/unprompted/{key}", swept=True):
+    """Images that were drawn of prompts without the style phrase."""
+
+    run: str
+    key: str
+
+
+class Evaluations(Place, template="runs/{run}/evaluation"):
+    """All evaluations of a run."""
+
+    run: str
+
+
 class Evaluation(Place, template="runs/{run}/evaluation/{key}", swept=True):
     """The evaluation of one recipe."""
 
@@ -230,8 +274,6 @@ class Drawn(Place, template="runs/{run}/drawing/{key}/{side}"):
 
 
 # A preparation: how far a data-prep is, until its data set is published
-
-
 class Preparation(Place, template="runs/{run}/preparation/{key}"):
     """What the data-prep of one recipe has done so far."""
 

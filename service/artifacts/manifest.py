@@ -13,9 +13,10 @@ from pydantic_core import to_jsonable_python
 
 from service.artifacts.code import code_version, distribution_version
 from service.exits import BadData, MissingInput
+from service.stopping import StopCheck, never_stop
 from service.storage.disk import disk_errors
 from service.storage.keys import TEMPORARY, is_safe
-from service.storage.parallel import StopCheck, for_each, never_stop
+from service.storage.parallel import for_each
 
 MANIFEST_NAME = "MANIFEST.json"
 KNOWN_SCHEMA = 1

@@ -27,6 +27,7 @@ PARTS = {
     "index": r"\d+",
     "count": r"\d+",
     "number": r"\d+",
+    "round": r"\d+",
 }
 """What a part of a path looks like; any other is one name without a slash."""
 ANY_NAME = r"[^/]+"

@@ -39,9 +39,10 @@ from service.artifacts.manifest import (
 )
 from service.artifacts.stored import Stored, key_of, name_of
 from service.exits import BadConfiguration, BadData, StorageUnreachable
+from service.stopping import StopCheck, never_stop
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.keys import checked_key
-from service.storage.parallel import StopCheck, for_each, never_stop
+from service.storage.parallel import for_each
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from service.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest, sha256_of
 from service.exits import BadData
+from service.stopping import StopCheck
 from service.storage.interface import ObjectStore
-from service.storage.parallel import StopCheck, for_each
+from service.storage.parallel import for_each
 
 
 @dataclass(frozen=True)

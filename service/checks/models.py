@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from service.artifacts.publishing import read_manifest
-from service.checks.result import CheckResult, ok, warning
+from service.checks.result import CheckResult, CheckStatus, ok, warning
 from service.checks.stores import open_impatiently
+from service.diffusion.families import family_name
 from service.diffusion.hub import ANSWER_SECONDS, hub_error
 from service.diffusion.models import ModelFiles, locate_model
 from service.exits import BadData, MissingInput, StorageUnreachable
-from service.settings.models import MINIATURE, OF_BASE, ModelSettings
+from service.settings.models import MINIATURE, OF_BASE, BaseModelSettings, ModelSettings
 
 # What every model of its kind has at its root.
 CARDS = {
@@ -22,6 +23,14 @@ WEIGHTS = (".safetensors", ".bin")
 
 def check_model(settings: ModelSettings, field: str) -> CheckResult:
     """Where the model that the setting `field` names will come from. Raises what the job would end with, or sooner."""
+    found = _check_files(settings, field)
+    # A warning is of a hub that does not answer, which need not be waited for once more.
+    if field == "model_base" and isinstance(settings, BaseModelSettings) and found.status == CheckStatus.OK:
+        family_name(settings)
+    return found
+
+
+def _check_files(settings: ModelSettings, field: str) -> CheckResult:
     name, variable = str(getattr(settings, field)), field.upper()
     check = f"model {field.removeprefix('model_')}"
     if field == "model_vae" and name == OF_BASE:

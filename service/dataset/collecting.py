@@ -1,7 +1,6 @@
 """Candidates to outcomes, many at once: read, screened and kept one by one, so that a kill costs only what was under way."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
@@ -11,6 +10,7 @@ from itertools import repeat
 import structlog
 
 from service import stopping
+from service.cpus import usable_cpus
 from service.dataset.candidates import Candidate, Record, Rejection, Transient
 from service.dataset.images.decoding import quiet_decoders
 from service.dataset.images.screening import screen
@@ -44,7 +44,7 @@ async def _collect(
     candidates: Sequence[Candidate], source: Source, preparation: Preparation, settings: DataPrepSettings
 ) -> list[Record]:
     with (
-        ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="screen") as screening,
+        ThreadPoolExecutor(usable_cpus(), thread_name_prefix="screen") as screening,
         ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store") as storing,
     ):
         async with source.reading() as read:

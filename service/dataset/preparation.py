@@ -1,11 +1,9 @@
 """What a data-prep that is under way has done so far, kept in the store: a killed one goes on, and shards find each other."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -13,6 +11,7 @@ from service import stopping
 from service.artifacts import layout
 from service.artifacts.keys import content_key
 from service.artifacts.kinds.dataset import read as read_dataset
+from service.artifacts.lines import CandidateLine, FeaturesLine, OutcomeLine, ShardHead, from_lines, to_lines
 from service.artifacts.notes import PublishedNote
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Features, Reason, Record
@@ -61,10 +60,14 @@ class Preparation:
         try:
             content = self._store.get(key)
         except NotFound:
-            self._store.put_if_absent(key, _lines(asdict(candidate) for candidate in source.candidates()))
+            lines = (CandidateLine(**asdict(candidate)) for candidate in source.candidates())
+            self._store.put_if_absent(key, to_lines(lines))
             content = self._store.get(key)  # another process may have been faster
         self._list_digest = hashlib.sha256(content + self._excluded).hexdigest()
-        return [Candidate(**json.loads(line)) for line in content.splitlines()]
+        return [
+            Candidate(**dict(line))
+            for line in from_lines(CandidateLine, content.splitlines(), f"{self._store.uri}/{key}")
+        ]
 
     def outcomes(self, candidates: Sequence[Candidate]) -> list[Record]:
         """The records of those candidates whose outcome is final, by rank. One whose picture is missing counts as open."""
@@ -75,13 +78,12 @@ class Preparation:
         def read(key: str) -> None:
             stopping.check()
             try:
-                for line in self._store.get(key).splitlines():
-                    entry = json.loads(line)
-                    if entry["rank"] in by_rank:
-                        record = _record_of(entry, by_rank[entry["rank"]])
+                for line in from_lines(OutcomeLine, self._store.get(key).splitlines(), key):
+                    if line.rank in by_rank:
+                        record = _record_of(line, by_rank[line.rank])
                         if record.features is None or self._picture(record) in pictures:
                             found[record.candidate.rank] = record
-            except (ValueError, KeyError, TypeError) as error:
+            except (BadData, ValueError) as error:
                 log.warning("outcomes are read as none", key=key, error=str(error))
 
         for_each(read, self._keys_of("outcomes"), "resuming")
@@ -96,14 +98,14 @@ class Preparation:
 
     def keep_outcomes(self, records: Sequence[Record]) -> None:
         """Stores outcomes, which are final at once where no picture belongs to them."""
-        content = _lines(map(_entry_of, records))
+        content = to_lines(map(_line_of, records))
         digest = hashlib.sha256(content).hexdigest()[:8]
         self._store.put(layout.Outcomes(*self._at, records[0].candidate.rank, digest).path, content)
 
     def finish_shard(self, index: int, count: int, records: Sequence[Record]) -> None:
         """Notes that a shard is done, with the outcomes of all its candidates."""
-        head = {"candidates": self._list_digest}
-        self._store.put(self._shard(index, count), _lines([head, *map(_entry_of, records)]))
+        head = ShardHead(candidates=self._list_digest)
+        self._store.put(self._shard(index, count), to_lines([head, *map(_line_of, records)]))
 
     def shard_records(self, candidates: Sequence[Candidate], count: int) -> list[Record]:
         """The records of all shards, by rank.
@@ -129,15 +131,19 @@ class Preparation:
 
     def _shard_records_of(self, index: int, count: int, by_rank: dict[int, Candidate]) -> list[Record] | None:
         key = self._shard(index, count)
+        where = f"{self._store.uri}/{key}"
         try:
-            head, *entries = [json.loads(line) for line in self._store.get(key).splitlines()]
-            if head["candidates"] != self._list_digest:
+            content = self._store.get(key).splitlines()
+            [head] = from_lines(ShardHead, content[:1], where)
+            if head.candidates != self._list_digest:
                 return None
-            return [_record_of(entry, by_rank[entry["rank"]]) for entry in entries]
+            return [_record_of(line, by_rank[line.rank]) for line in from_lines(OutcomeLine, content[1:], where)]
         except NotFound:
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadData(f"{self._store.uri}/{key} is damaged: {error}; delete it and do the shard again") from error
+        except BadData as error:
+            raise BadData(f"{error}; delete it and do the shard again") from error
+        except (ValueError, KeyError) as error:
+            raise BadData(f"{where} is damaged: {error}; delete it and do the shard again") from error
 
     def image(self, record: Record) -> bytes:
         """The canonical PNG of a good image."""
@@ -190,17 +196,13 @@ class Preparation:
         return layout.Shard(*self._at, index, count).path
 
 
-def _lines(entries: Iterable[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode("utf-8", "surrogatepass")
+def _line_of(record: Record) -> OutcomeLine:
+    features = FeaturesLine(**asdict(record.features)) if record.features else None
+    return OutcomeLine(rank=record.candidate.rank, reason=record.reason, detail=record.detail, features=features)
 
 
-def _entry_of(record: Record) -> dict[str, Any]:
-    features = asdict(record.features) if record.features else None
-    return {"rank": record.candidate.rank, "reason": record.reason, "detail": record.detail, "features": features}
-
-
-def _record_of(entry: dict[str, Any], candidate: Candidate) -> Record:
-    """The opposite of `entry_of`. Raises ValueError, KeyError or TypeError for an entry that is none."""
-    reason = Reason(entry["reason"]) if entry["reason"] is not None else None
-    features = Features(**entry["features"]) if entry["features"] else None
-    return Record(candidate, reason, entry["detail"], features)
+def _record_of(line: OutcomeLine, candidate: Candidate) -> Record:
+    """The opposite of `_line_of`. Raises ValueError for a reason that is none."""
+    reason = Reason(line.reason) if line.reason is not None else None
+    features = Features(**dict(line.features)) if line.features else None
+    return Record(candidate, reason, line.detail, features)

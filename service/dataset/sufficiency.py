@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from service.dataset.candidates import Reason, Record
 from service.exits import BadData
-from service.settings.data_prep import DataPrepSettings
 
 FEWEST = 2
 """One image to train on and one to hold out."""
@@ -27,20 +26,21 @@ def _reasons(records: Sequence[Record]) -> Counter[str]:
     return Counter(str(record.reason) for record in records if record.reason is not None)
 
 
-def require_enough(records: Sequence[Record], settings: DataPrepSettings) -> None:
-    """Raises BadData, with the number of images and the reasons for the others, when too few candidates are good."""
-    asked = {"bing": f"DATA_PREP_QUERY={', '.join(settings.query)}", "urls": f"DATA_PREP_URLS={settings.urls}"}
-    origin = asked.get(settings.source, f"DATA_PREP_FOLDER={settings.folder}")
+def require_enough(records: Sequence[Record], origin: str, least: int) -> None:
+    """Raises BadData, with the number of images and the reasons for the others, when fewer than `least` candidates are good.
+
+    `origin`: where they come from, by the name that their source has for it.
+    """
     good = sum(record.reason is None for record in records)
     if not records:
         raise BadData(f"{origin} holds no image")
     counts = ", ".join(f"{count} {reason}" for reason, count in _reasons(records).most_common()) or "none"
     if good == 0:
         raise BadData(f"{origin} holds no usable image among {len(records)} candidates; left out: {counts}")
-    if good < settings.min_images:
+    if good < least:
         raise BadData(
             f"{origin} has {good} good images of {len(records)} candidates, fewer than "
-            f"DATA_PREP_MIN_IMAGES={settings.min_images}; left out: {counts}"
+            f"DATA_PREP_MIN_IMAGES={least}; left out: {counts}"
         )
     if good < FEWEST:
         raise BadData(

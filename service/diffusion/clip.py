@@ -1,8 +1,11 @@
 """How well images show what their prompts say, by a CLIP."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,16 +45,31 @@ class Clip:
         texts: Tensor = self._model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output
         return (100 * F.cosine_similarity(pictures, texts)).clamp(min=0).tolist()
 
+    @torch.no_grad()
+    def embeddings(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """images: a batch of B, of any sizes; returns (B, D), each of length 1."""
+        inputs = self._processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
+        pixels = inputs["pixel_values"].to(self._model.device)
+        pictures: Tensor = self._model.get_image_features(pixel_values=pixels).pooler_output
+        found: NDArray[np.float32] = F.normalize(pictures).cpu().numpy()
+        return found
 
-def clip_scores(
-    images: Sequence[Image.Image], prompts: Sequence[str], files: ModelFiles, device: torch.device | str = "cpu"
-) -> list[float]:
+
+def clip_scores(images: Sequence[Image.Image], prompts: Sequence[str], clip: Clip) -> list[float]:
     """`Clip.scores` of any number of images, which need not fit the device at once."""
     if len(images) != len(prompts):
         raise ValueError(f"{len(images)} images and {len(prompts)} prompts do not pair up")
-    clip = Clip(files, device)
     # Not torchmetrics' CLIPScore: it gives the mean alone, and calls .norm() on what is an output object in transformers 5.
     scores: list[float] = []
     for start in range(0, len(images), BATCH):
         scores += clip.scores(images[start : start + BATCH], prompts[start : start + BATCH])
     return scores
+
+
+def clip_embeddings(images: Iterable[Image.Image], clip: Clip) -> NDArray[np.float32]:
+    """`Clip.embeddings` of any number of images, N at least 1, of which one batch is held at a time: (N, D)."""
+    remaining = iter(images)
+    found = []
+    while batch := list(islice(remaining, BATCH)):
+        found.append(clip.embeddings(batch))
+    return np.concatenate(found)

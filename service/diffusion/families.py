@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from service.diffusion import sd15
 from service.diffusion.models import loading, locate_model
-from service.exits import BadConfiguration
+from service.exits import BadConfiguration, BadData
 from service.settings.models import BaseModelSettings
 from service.storage.interface import NotFound
 from service.storage.opening import open_store
@@ -43,9 +43,15 @@ def token_counter(settings: BaseModelSettings) -> tuple[int, Callable[[str], int
 
 
 def family_name(settings: BaseModelSettings) -> FamilyName:
-    """By the model's own index; one without it is taken for a Stable Diffusion 1.x, and fails to load where it is none."""
+    """By the model's own index; one without it is taken for a Stable Diffusion 1.x, and fails to load where it is none.
+
+    Raises BadConfiguration for a model of a kind that there is no family for, BadData for an index that is none.
+    """
     text = _read_index(settings)
-    found = json.loads(text).get("_class_name") if text else sd15.PIPELINES[0]
+    try:
+        found = dict(json.loads(text)).get("_class_name") if text else sd15.PIPELINES[0]
+    except (ValueError, TypeError) as error:
+        raise BadData(f"MODEL_BASE={settings.model_base} is damaged: its {INDEX_NAME} holds no JSON object") from error
     for name, pipelines in PIPELINES.items():
         if found in pipelines:
             return name

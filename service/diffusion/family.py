@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from service.diffusion.drawing.requests import Drawing, Request
 from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 Condition = Mapping[str, Tensor]
 """Tensors by name: of one prompt, or, with a first dimension more, of a batch of prompts."""
@@ -48,13 +48,16 @@ class Posterior(NamedTuple):
 class LoraFiles:
     """What an export has written, for whoever tells how it is used.
 
-    pipeline: the class of diffusers that loads the file `weights`; elsewhere: the file for ComfyUI and A1111; inside: what
-    has the adapter, in words; tag: the family's on model hubs.
+    pipeline: the class of diffusers that loads the file `weights`, and needs: which versions do; elsewhere: the path of the
+    file for ComfyUI, A1111, InvokeAI and kohya's scripts, or None, and missing: why there is none; inside: what has the
+    adapter, in words; tag: the family's on model hubs.
     """
 
     pipeline: str
     weights: str
-    elsewhere: str
+    needs: str
+    elsewhere: str | None
+    missing: str
     inside: str
     tag: str
 
@@ -115,11 +118,12 @@ class Denoiser(nn.Module, ABC):
         """Draws with the adapter as it is at each call: TRAIN_SAMPLE_STEPS, _GUIDANCE, TRAIN_RESOLUTION and TRAIN_SEED."""
 
     @abstractmethod
-    def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
-        """Writes the adapter into the folder in all forms that programs read, with `facts` in the files' headers.
+    def export(self, folder: Path, name: str, facts: Mapping[str, str]) -> LoraFiles:
+        """Writes the adapter into the folder in all forms that programs apply as it was trained.
 
-        The form for diffusers is called `lora.WEIGHTS_NAME`, whatever the family.
-        The same adapter gives the same bytes, whenever it is written.
+        name: the run's, for the file that people put among their LoRAs; facts: for the files' headers. The form for diffusers
+        is called `lora.WEIGHTS_NAME`, whatever the family. The same adapter with the same facts gives the same bytes,
+        whenever it is written.
         """
 
 

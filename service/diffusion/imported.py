@@ -4,11 +4,12 @@ from pathlib import Path
 
 import structlog
 
+from service.artifacts.history import champion_of
 from service.artifacts.kinds.lora import Lora, read, write_imported
 from service.artifacts.runs import Run
 from service.diffusion.lora import WEIGHTS_NAME, check_lora
-from service.exits import MissingInput
-from service.settings.places import LORA_SUFFIX
+from service.exits import BadData, MissingInput
+from service.settings.places import LORA_SUFFIX, OF_THE_REGISTRY
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
@@ -20,11 +21,26 @@ def lora_of(run: Run, named: str | None, work_dir: Path) -> Lora:
     """The LoRA that a setting names: the path of an artifact, or a file; without a name, the one that the run trained.
 
     A file ends in .safetensors, and is local or an s3:// URI. It is published below loras/ by its content, once.
-    Raises NotFound or MissingInput where there is none, BadData for a file that is no LoRA or has weights that are not finite.
+    `registry:` and the name of a model is its champion of now, with the strength of its entry.
+    Raises NotFound or MissingInput where there is none, BadData for a file that is no LoRA or has weights that are not finite,
+    and for a champion that is another LoRA by now.
     """
+    if named is not None and named.startswith(OF_THE_REGISTRY):
+        return _champion(run.store, named.removeprefix(OF_THE_REGISTRY))
     if named is None or not named.endswith(LORA_SUFFIX):
         return read(run.store, named or run.lora_path)
     return read(run.store, import_lora(run.store, named, work_dir))
+
+
+def _champion(store: ObjectStore, model: str) -> Lora:
+    entry = champion_of(store, model)
+    lora = read(store, entry.lora or "").model_copy(update={"scale": entry.scale})
+    if lora.version != entry.version:
+        raise BadData(
+            f"the champion of {model} is {entry.lora} in version {entry.version}; there is {lora.version} now"
+        )
+    log.info("champion", model=model, lora=lora.path, version=lora.version, scale=lora.scale)
+    return lora
 
 
 def import_lora(store: ObjectStore, file: str, work_dir: Path) -> str:

@@ -108,13 +108,20 @@ def without_adapter(model: nn.Module) -> Iterator[None]:
 
 
 def check_lora(file: Path) -> None:
-    """Raises BadData for a file that is no LoRA, or has weights that are not finite: all pictures would be black."""
+    """Raises BadData for a file that is no LoRA, one that diffusers would apply otherwise than it was trained, or one with
+    weights that are not finite: all pictures would be black."""
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
         raise BadData(f"the LoRA {file.name} cannot be read: {error}") from error
     if not any("lora" in name.lower() for name in weights):
         raise BadData(f"{file.name} is no LoRA: none of its {len(weights)} tensors bears the name of one")
+    if any(name.endswith(".dora_scale") for name in weights):
+        # diffusers leaves them out with a warning, and what is applied then is another LoRA.
+        raise BadData(
+            f"the LoRA {file.name} is a DoRA in kohya's form, whose lengths (dora_scale) diffusers does not apply; "
+            "take its file for diffusers"
+        )
     broken = sorted(name for name, weight in weights.items() if not bool(torch.isfinite(weight).all()))
     if broken:
         raise BadData(f"the LoRA {file.name} has weights that are not finite, the first in {broken[0]}")

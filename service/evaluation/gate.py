@@ -8,14 +8,32 @@ import numpy as np
 from service.artifacts.kinds.evaluation import Finding, Outcome
 from service.artifacts.kinds.measurements import Arrays, Measurements
 from service.evaluation.criteria.adherence import ADHERENCE
+from service.evaluation.criteria.bleed import BLEED
+from service.evaluation.criteria.broken import BROKEN
+from service.evaluation.criteria.cmmd import CMMD
 from service.evaluation.criteria.criterion import Criterion
+from service.evaluation.criteria.diversity import DIVERSITY
 from service.evaluation.criteria.held_out import HELD_OUT
 from service.evaluation.criteria.liveness import LIVENESS
+from service.evaluation.criteria.memorisation import COPIES, MEMORISATION
+from service.evaluation.criteria.similarity import SIMILARITY
 from service.evaluation.criteria.style import STYLE
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
-CRITERIA: tuple[Criterion, ...] = (LIVENESS, STYLE, ADHERENCE, HELD_OUT)
+CRITERIA: tuple[Criterion, ...] = (
+    LIVENESS,
+    BROKEN,
+    STYLE,
+    CMMD,
+    SIMILARITY,
+    ADHERENCE,
+    BLEED,
+    DIVERSITY,
+    MEMORISATION,
+    COPIES,
+    HELD_OUT,
+)
 """In the order of the page and of the sentence that gives the reason."""
 
 SEVERITY: dict[Outcome, int] = {"promote": 0, "hold": 1, "reject": 2}

@@ -1,6 +1,6 @@
 """The models that measure, as the settings name them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.diffusion.clip import clip_scores
+from service.diffusion.clip import Clip, clip_embeddings, clip_scores
 from service.diffusion.families import family_of
 from service.diffusion.held_out import losses_of
 from service.diffusion.images import CaptionedImage
@@ -37,7 +37,11 @@ class LoadedJudges:
 
     def clip_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         """CLIPScore, 0 to 100, of each image with its prompt, by MODEL_CLIP."""
-        return clip_scores(images, prompts, locate_model(self._settings, "model_clip"), self._device)
+        return clip_scores(images, prompts, self._clip)
+
+    def clip_embeddings(self, images: Iterable[Image.Image]) -> NDArray[np.float32]:
+        """images: N, of which one batch is held at a time; returns (N, D) of MODEL_CLIP, each of length 1."""
+        return clip_embeddings(images, self._clip)
 
     def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
         """Loss of each image, over all timesteps; the captions are encoded anew, as a LoRA may sit there too."""
@@ -49,3 +53,7 @@ class LoadedJudges:
     @cached_property
     def _style_network(self) -> StyleFeatures:
         return StyleFeatures().to(self._device)
+
+    @cached_property
+    def _clip(self) -> Clip:
+        return Clip(locate_model(self._settings, "model_clip"), self._device)

@@ -1,22 +1,44 @@
 """What the LoRA gains over the base model, each gain with a bootstrapped interval. More is better throughout."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import nan
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 from scipy.stats import bootstrap
 
 from service.artifacts.kinds.evaluation import Interval
+from service.evaluation.resampling import (
+    CONFIDENCE,
+    RESAMPLES,
+    Array,
+    draws,
+    interval,
+    matrix,
+    membership,
+    vector,
+)
 from service.exits import BadData
 
-Array = NDArray[np.float64]
+Kernel = Callable[[Array, Array], Array]
+"""Of (N, D) and (M, D) features: the (N, M) similarities, each a positive definite function of two images."""
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000
+CMMD_BANDWIDTH = 10.0
+CMMD_SCALE = 1000.0
 VISIBLE_DIFFERENCE = 1.0
 """One step of 8 bits, averaged over the image: what rounding and non-deterministic kernels cannot reach by themselves."""
+
+
+def kid_kernel(a: Array, b: Array) -> Array:
+    """(x·y/d + 1)³ of (N, D) and (M, D) features of any scale: (N, M)."""
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def cmmd_kernel(a: Array, b: Array) -> Array:
+    """1000·exp(−‖x − y‖²/(2·10²)) of (N, D) and (M, D) embeddings of length 1: (N, M)."""
+    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    return CMMD_SCALE * np.exp(-np.maximum(squared, 0) / (2 * CMMD_BANDWIDTH**2))
 
 
 def kid(features_a: ArrayLike, features_b: ArrayLike) -> float:
@@ -26,8 +48,16 @@ def kid(features_a: ArrayLike, features_b: ArrayLike) -> float:
     for two sets of one distribution whatever their sizes, so it may fall a little below 0.
     features: (N, D) and (M, D), N and M ≥ 2.
     """
-    a, b = _matrix(features_a), _matrix(features_b)
-    return _mean_of_pairs(_kernel(a, a)) + _mean_of_pairs(_kernel(b, b)) - 2 * float(_kernel(a, b).mean())
+    return _distance(kid_kernel, matrix(features_a), matrix(features_b))
+
+
+def cmmd(embeddings_a: ArrayLike, embeddings_b: ArrayLike) -> float:
+    """CLIP Maximum Mean Discrepancy (Jayasumana et al. 2024) of two sets of CLIP image embeddings of length 1.
+
+    Unbiased as `kid` is, where the authors' code is not: their figures are higher by what two small sets differ by chance.
+    embeddings: (N, D) and (M, D), N and M ≥ 2.
+    """
+    return _distance(cmmd_kernel, matrix(embeddings_a), matrix(embeddings_b))
 
 
 def style_gain(
@@ -43,34 +73,61 @@ def style_gain(
 
     reference: (M, D); base and lora: (N, D), row i of both drawn from the same prompt and seed; groups: the prompt of each row.
     A resample draws prompts, each with all its images of both models, and, independently, reference images. The interval
-    (percentile bootstrap) therefore speaks of other prompts and of other images of the same style.
+    therefore speaks of other prompts and of other images of the same style.
 
     A prompt that is drawn twice must not meet itself: its images would pair with their own copies, whose similarity is that
     of a perfect match, and every resample would overrate the sameness of a set by about 1/prompts. So pairs are counted
     within one copy of a prompt and between different prompts, never between two copies of one prompt; with every prompt
     drawn once that is exactly the unbiased estimate.
     """
-    anchors, ours, theirs = _matrix(reference), _matrix(lora), _matrix(base)
-    if not len(ours) == len(theirs) == len(groups):
-        raise ValueError(
-            f"{len(theirs)} images of the base, {len(ours)} of the LoRA and {len(groups)} prompts do not pair up"
-        )
-    if not all(np.isfinite(features).all() for features in (anchors, ours, theirs)):
+    return _distance_gain(kid_kernel, (reference, base, lora), groups, confidence, resamples, seed)
+
+
+def cmmd_gain(
+    reference: ArrayLike,
+    base: ArrayLike,
+    lora: ArrayLike,
+    groups: Sequence[Hashable],
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """CMMD of the base's images minus CMMD of the LoRA's, as `style_gain`; embeddings: of length 1."""
+    return _distance_gain(cmmd_kernel, (reference, base, lora), groups, confidence, resamples, seed)
+
+
+def similarity_gain(
+    reference: ArrayLike,
+    base: ArrayLike,
+    lora: ArrayLike,
+    groups: Sequence[Hashable],
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Mean cosine of the LoRA's images to the reference minus that of the base's; resampled as `style_gain` is.
+
+    reference: (M, D), base and lora: (N, D) embeddings of length 1; groups: the prompt of each row.
+    """
+    anchors, theirs, ours = matrix(reference), matrix(base), matrix(lora)
+    _check_pairs(theirs, ours, groups)
+    cosines = anchors @ (ours - theirs).T
+    if not np.isfinite(cosines).all():
         return Interval(nan, nan, nan)
-    members = _membership(groups)
-    prompts, references = len(members), len(anchors)
+    members = membership(groups)
     rng = np.random.default_rng(seed)
-    # The first row draws everything once: the estimate itself.
-    drawn = np.vstack([np.ones(prompts), rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)])
-    anchored = np.vstack(
-        [np.ones(references), rng.multinomial(references, np.full(references, 1 / references), resamples)]
-    )
-    sizes = members.sum(axis=1)
-    # One image a prompt and one prompt drawn throughout leaves no pair at all: such a resample says nothing.
-    usable = _over_pairs(np.outer(sizes, sizes) - np.diag(sizes), drawn) > 0
-    drawn, anchored = drawn[usable], anchored[usable]
-    gains = _closeness(anchors, ours, members, drawn, anchored) - _closeness(anchors, theirs, members, drawn, anchored)
-    return _interval(float(gains[0]), gains[1:], confidence)
+    drawn, anchored = draws(len(members), resamples, rng), draws(len(anchors), resamples, rng)
+    sums = ((anchored @ (cosines @ members.T)) * drawn).sum(axis=1)
+    gains = sums / (anchored.sum(axis=1) * (drawn @ members.sum(axis=1)))
+    return interval(float(gains[0]), gains[1:], confidence, min(len(members), len(anchors)))
+
+
+def similarity(reference: ArrayLike, images: ArrayLike) -> float:
+    """Mean cosine of every image to every reference image, −1 to 1: CLIP-I (Ruiz et al. 2023, section 4.2).
+
+    reference: (M, D), images: (N, D), embeddings of length 1.
+    """
+    return float((matrix(reference) @ matrix(images).T).mean())
 
 
 def adherence_gain(
@@ -85,7 +142,7 @@ def adherence_gain(
 
     scores: (N,) each, entry i of both from the same prompt and seed; groups: the prompt of each entry.
     """
-    return _mean_gain(_vector(lora_scores) - _vector(base_scores), groups, confidence, resamples, seed)
+    return _mean_gain(vector(lora_scores) - vector(base_scores), groups, confidence, resamples, seed)
 
 
 def held_out_gain(
@@ -99,7 +156,7 @@ def held_out_gain(
 
     losses: (N,) each, one entry a held-out image, both at the same timesteps and noise.
     """
-    gains = _vector(base_losses) - _vector(lora_losses)
+    gains = vector(base_losses) - vector(lora_losses)
     return _mean_gain(gains, range(len(gains)), confidence, resamples, seed)
 
 
@@ -112,12 +169,12 @@ def pixel_differences(base_images: Sequence[Image.Image], lora_images: Sequence[
 
 def liveness(differences: ArrayLike) -> float:
     """Share, 0 to 1, of the pairs whose mean absolute pixel difference is above 1/255; differences: (N,)."""
-    return float(np.mean([difference > VISIBLE_DIFFERENCE for difference in _vector(differences)]))
+    return float(np.mean([difference > VISIBLE_DIFFERENCE for difference in vector(differences)]))
 
 
 def mean(values: ArrayLike) -> float:
     """Arithmetic mean of (N,) values, added up one after the other."""
-    numbers = [float(value) for value in _vector(values)]
+    numbers = [float(value) for value in vector(values)]
     return sum(numbers) / len(numbers)
 
 
@@ -131,7 +188,7 @@ def _mean_gain(gains: Array, groups: Sequence[Hashable], confidence: float, resa
         raise ValueError(f"{len(gains)} scores and {len(groups)} prompts do not pair up")
     if not np.isfinite(gains).all():
         return Interval(nan, nan, nan)
-    members = _membership(groups)
+    members = membership(groups)
     # Sums and sizes by prompt, drawn together: a prompt with more images weighs more, as it does in the mean itself.
     # The percentile method, because BCa is undefined (NaN and a warning) where all gains are equal.
     result = bootstrap(
@@ -139,28 +196,62 @@ def _mean_gain(gains: Array, groups: Sequence[Hashable], confidence: float, resa
         lambda sums, sizes, axis: sums.sum(axis=axis) / sizes.sum(axis=axis),
         paired=True,
         vectorized=True,
-        confidence_level=confidence,
         n_resamples=resamples,
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return _interval(float(gains.mean()), result.bootstrap_distribution, confidence)
+    return interval(float(gains.mean()), result.bootstrap_distribution, confidence, len(members))
 
 
-def _closeness(reference: Array, images: Array, members: Array, drawn: Array, anchored: Array) -> Array:
-    """2·mean k(reference, image) − mean k(image, image′) of each resample: −KID without its reference term.
+def _distance(kernel: Kernel, a: Array, b: Array) -> float:
+    return _mean_of_pairs(kernel(a, a)) + _mean_of_pairs(kernel(b, b)) - 2 * float(kernel(a, b).mean())
+
+
+def _distance_gain(
+    kernel: Kernel,
+    sets: tuple[ArrayLike, ArrayLike, ArrayLike],
+    groups: Sequence[Hashable],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """sets: the reference, the images of the base, and those of the LoRA."""
+    anchors, theirs, ours = (matrix(features) for features in sets)
+    _check_pairs(theirs, ours, groups)
+    if not all(np.isfinite(features).all() for features in (anchors, ours, theirs)):
+        return Interval(nan, nan, nan)
+    members = membership(groups)
+    rng = np.random.default_rng(seed)
+    drawn, anchored = draws(len(members), resamples, rng), draws(len(anchors), resamples, rng)
+    sizes = members.sum(axis=1)
+    # One image a prompt and one prompt drawn throughout leaves no pair at all: such a resample says nothing.
+    usable = _over_pairs(np.outer(sizes, sizes) - np.diag(sizes), drawn) > 0
+    drawn, anchored = drawn[usable], anchored[usable]
+    near = [_closeness(kernel(anchors, side), kernel(side, side), members, drawn, anchored) for side in (theirs, ours)]
+    gains = near[1] - near[0]
+    return interval(float(gains[0]), gains[1:], confidence, min(len(members), len(anchors)))
+
+
+def _closeness(to_reference: Array, among: Array, members: Array, drawn: Array, anchored: Array) -> Array:
+    """2·mean k(reference, image) − mean k(image, image′) of each resample: −distance without its reference term.
 
     That term is the same for base and LoRA and falls out of their difference.
-    reference: (M, D); images: (N, D); members: (G, N); drawn: (R, G) and anchored: (R, M), how often each prompt and each
-    reference image was drawn; returns (R,).
+    to_reference: (M, N) and among: (N, N), the kernel; members: (G, N); drawn: (R, G) and anchored: (R, M), how often each
+    prompt and each reference image was drawn; returns (R,).
     """
     sizes = members.sum(axis=1)
-    to_reference = ((anchored @ (_kernel(reference, images) @ members.T)) * drawn).sum(axis=1)
-    among = _kernel(images, images)
+    nearness = ((anchored @ (to_reference @ members.T)) * drawn).sum(axis=1)
     np.fill_diagonal(among, 0)
-    similarity = _over_pairs(members @ among @ members.T, drawn)
+    sameness = _over_pairs(members @ among @ members.T, drawn)
     pairs = _over_pairs(np.outer(sizes, sizes) - np.diag(sizes), drawn)
-    return 2 * to_reference / (anchored.sum(axis=1) * (drawn @ sizes)) - similarity / pairs
+    return 2 * nearness / (anchored.sum(axis=1) * (drawn @ sizes)) - sameness / pairs
+
+
+def _check_pairs(theirs: Array, ours: Array, groups: Sequence[Hashable]) -> None:
+    if not len(ours) == len(theirs) == len(groups):
+        raise ValueError(
+            f"{len(theirs)} images of the base, {len(ours)} of the LoRA and {len(groups)} prompts do not pair up"
+        )
 
 
 def _over_pairs(by_prompt: Array, drawn: Array) -> Array:
@@ -169,39 +260,7 @@ def _over_pairs(by_prompt: Array, drawn: Array) -> Array:
     return ((drawn @ (by_prompt - np.diag(within))) * drawn).sum(axis=1) + drawn @ within
 
 
-def _interval(value: float, distribution: Array, confidence: float) -> Interval:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(distribution, [tail, 1 - tail])
-    # A skewed distribution of few prompts can leave its own estimate outside; an interval never excludes it.
-    return Interval(value, min(float(low), value), max(float(high), value))
-
-
-def _membership(groups: Sequence[Hashable]) -> Array:
-    """(G, N): 1 where image n belongs to prompt g."""
-    order = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    if len(order) < 2:
-        raise BadData(f"an interval needs images of at least 2 prompts, and there are {len(order)}")
-    return np.eye(len(order))[:, [order[group] for group in groups]]
-
-
-def _kernel(a: Array, b: Array) -> Array:
-    return (a @ b.T / a.shape[1] + 1) ** 3
-
-
 def _mean_of_pairs(kernel: Array) -> float:
     """Mean over the pairs of two different samples."""
     count = len(kernel)
     return float((kernel.sum() - np.trace(kernel)) / (count * (count - 1)))
-
-
-def _matrix(features: ArrayLike) -> Array:
-    matrix = np.asarray(features, dtype=np.float64)
-    if matrix.ndim != 2:
-        raise ValueError(f"features have the shape (images, features), and these have {matrix.shape}")
-    if len(matrix) < 2:
-        raise BadData(f"a distance of styles needs at least 2 images on each side, and there are {len(matrix)}")
-    return matrix
-
-
-def _vector(scores: ArrayLike) -> Array:
-    return np.asarray(scores, dtype=np.float64).reshape(-1)

@@ -1,6 +1,6 @@
-"""The evaluation as an artifact: evaluation.json for programs, index.html for people. The same inputs give the same bytes.
+"""The evaluation as an artifact: evaluation.json for programs, index.html and report.md for people.
 
-The page shows what was decided: all that it says of a criterion stands in its finding.
+The pages show what was decided: all that they say of a criterion stands in its finding. The same inputs give the same bytes.
 """
 
 import base64
@@ -17,10 +17,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from service.artifacts.kinds.evaluation import PAGE_FILE, Evaluation, Finding, write_json
+from service.artifacts.kinds.evaluation import PAGE_FILE, REPORT_FILE, Evaluation, Finding, Unit, write_json
 from service.templates import rendered
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+PAGE = Path(__file__).with_name("report.html.jinja")
+REPORT = Path(__file__).with_name("report.md.jinja")
 LARGEST_PNG = 4_000_000
 READABLE = 0.5
 """Of its size, at which the labels of a grid can still be read: half of 24 pixels."""
@@ -30,13 +31,29 @@ CHART_INK = "#808080"
 TRAINING_COLOUR = "#4c8dd6"
 HELD_OUT_COLOUR = "#e08a2e"
 
+FIGURES: dict[Unit, str] = {"share": "{:.1%}", "count": "{:.0f}", "": "{:.4g}"}
+
 Curve = Sequence[tuple[int, float]]
 """(optimizer step, loss), by step."""
 
 
 @dataclass(frozen=True)
+class Exhibits:
+    """What the page shows beside the figures.
+
+    grid: base above LoRA; nearest: what was drawn above the nearest training images, None where that is not known;
+    losses, held_out: by training step, empty where they are not known.
+    """
+
+    grid: Image.Image
+    nearest: Image.Image | None = None
+    losses: Curve = ()
+    held_out: Curve = ()
+
+
+@dataclass(frozen=True)
 class CriterionRow:
-    """A line of the page's table: a finding, its figures as text."""
+    """A line of a table: a finding, its figures as text."""
 
     finding: Finding
     base: str
@@ -45,34 +62,40 @@ class CriterionRow:
     interval: str
 
 
-def write_evaluation(
-    folder: Path, evaluation: Evaluation, grid: Image.Image, losses: Curve = (), held_out: Curve = ()
-) -> None:
-    """Writes evaluation.json and index.html, one page that needs no other file and no network, into `folder`.
-
-    grid: base above LoRA; losses, held_out: by training step, empty where they are not known.
-    """
+def write_evaluation(folder: Path, evaluation: Evaluation, exhibits: Exhibits) -> None:
+    """Writes evaluation.json, report.md, and index.html, one page that needs no other file and no network, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(evaluation, folder)
-    (folder / PAGE_FILE).write_text(_page(evaluation, grid, losses, held_out), encoding="utf-8")
+    (folder / PAGE_FILE).write_text(_page(evaluation, exhibits), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(_report(evaluation), encoding="utf-8")
 
 
-def _page(evaluation: Evaluation, grid: Image.Image, losses: Curve, held_out: Curve) -> str:
+def _page(evaluation: Evaluation, exhibits: Exhibits) -> str:
+    pictures = {"grid": exhibits.grid, "nearest": exhibits.nearest}
     return rendered(
-        TEMPLATE,
+        PAGE,
         evaluation=evaluation,
         confidence=f"{evaluation.confidence:.3g}",
         rows=[_row(finding) for finding in evaluation.findings],
-        grid=_picture(grid),
-        grid_size=grid.size,
-        readable_width=round(grid.width * READABLE),
-        chart=_chart(losses, held_out),
+        pictures={name: _shown(picture) for name, picture in pictures.items() if picture},
+        chart=_chart(exhibits.losses, exhibits.held_out),
         settings={name: _plain(value) for name, value in sorted(evaluation.settings.items())},
     )
 
 
+def _report(evaluation: Evaluation) -> str:
+    """Without prompts: they come from the web, and a comment would show whatever Markdown they hold."""
+    confidence = f"{100 * evaluation.confidence:.3g} %"
+    rows = [_row(finding) for finding in evaluation.findings]
+    return rendered(REPORT, evaluation=evaluation, rows=rows, confidence=confidence).rstrip() + "\n"
+
+
+def _shown(picture: Image.Image) -> dict[str, Any]:
+    return {"uri": _picture(picture), "size": picture.size, "readable": round(picture.width * READABLE)}
+
+
 def _row(finding: Finding) -> CriterionRow:
-    figure = "{:.1%}" if finding.unit == "share" else "{:.4g}"
+    figure = FIGURES[finding.unit]
     base, lora = ("" if side is None else figure.format(side) for side in (finding.base, finding.lora))
     if finding.gain is None:
         return CriterionRow(finding, base, lora, "", "")

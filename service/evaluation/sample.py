@@ -1,6 +1,6 @@
 """What criteria measure: the pictures of both sides, the held-out images, and what models say about them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.diffusion.images import CaptionedImage, open_image
+from service.diffusion.looks import Look, look_of
 from service.evaluation.adherence import content_of
 
 Side = TypeVar("Side")
@@ -33,9 +34,20 @@ class Judges(Protocol):
         """CLIPScore of each image with its prompt, 0 to 100, see `diffusion.clip`."""
         ...
 
+    def clip_embeddings(self, images: Iterable[Image.Image]) -> NDArray[np.float32]:
+        """images: N, read one batch after the other; returns (N, D), each of length 1, see `diffusion.clip`."""
+        ...
+
     def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
         """Mean denoising loss of each image over the same timesteps and noise, see `diffusion.held_out`."""
         ...
+
+
+class Learned(NamedTuple):
+    """What the T training images are recognised by. embeddings: (T, D), of CLIP, each of length 1."""
+
+    embeddings: NDArray[np.float32]
+    looks: Sequence[Look]
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ class Sample:
 
     prompts: N, the prompt of each picture; pictures: N of each side, number i of both with the same prompt and seed.
     held_out, training: the data set's images; style: the phrase that opens its captions.
+    without_style: pictures of some prompts without that phrase, in pairs as well, one a prompt; None where none were drawn.
     """
 
     prompts: Sequence[str]
@@ -52,6 +65,7 @@ class Sample:
     training: Sequence[CaptionedImage]
     style: str
     judges: Judges
+    without_style: Sides[Sequence[Image.Image]] | None = None
 
     @cached_property
     def features(self) -> Sides[NDArray[np.float32]]:
@@ -74,7 +88,37 @@ class Sample:
         """Mean denoising loss of each held-out image: M each."""
         return self.judges.held_out_losses(self.held_out)
 
+    @cached_property
+    def features_without_style(self) -> Sides[NDArray[np.float32]] | None:
+        """Style features of the pictures of prompts without the style phrase, (B, 1280) each."""
+        return self.without_style and Sides(*(self.judges.style_features(side) for side in self.without_style))
+
+    @cached_property
+    def embeddings(self) -> Sides[NDArray[np.float32]]:
+        """CLIP embeddings of the pictures, (N, D) each."""
+        return Sides(*(self.judges.clip_embeddings(side) for side in self.pictures))
+
+    @cached_property
+    def held_out_embeddings(self) -> NDArray[np.float32]:
+        """CLIP embeddings of the held-out images at the size of the pictures, (M, D)."""
+        return self.judges.clip_embeddings(self._as_large(self.held_out))
+
+    @cached_property
+    def learned(self) -> Learned:
+        """The training images at the size of the pictures. Of thousands, each is read once, and let go."""
+        looks: list[Look] = []
+
+        def looked_at() -> Iterator[Image.Image]:
+            for image in self._as_large(self.training):
+                looks.append(look_of(image))
+                yield image
+
+        return Learned(self.judges.clip_embeddings(looked_at()), looks)
+
     def as_large(self, images: Sequence[CaptionedImage]) -> list[Image.Image]:
         """Images of the data set at the size of the pictures: else the resizing itself would read as another style."""
+        return list(self._as_large(images))
+
+    def _as_large(self, images: Iterable[CaptionedImage]) -> Iterator[Image.Image]:
         size = self.pictures.base[0].size
-        return [open_image(image).resize(size, Image.Resampling.LANCZOS) for image in images]
+        return (open_image(image).resize(size, Image.Resampling.LANCZOS) for image in images)

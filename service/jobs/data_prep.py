@@ -1,5 +1,6 @@
 """`sdlora data-prep`: images in, a captioned, checked and published data set out."""
 
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from math import ceil
@@ -9,14 +10,14 @@ import structlog
 from PIL import Image
 
 from service import stopping
-from service.artifacts.kinds.dataset import REPORT, write
+from service.artifacts.kinds.dataset import REPORT, sizes, write
 from service.artifacts.runs import Run
 from service.dataset.candidates import Candidate, Record
 from service.dataset.captions.captioning import captions_for
 from service.dataset.collecting import collect
 from service.dataset.exclusion import Excluded, excluded_by, with_all_named
 from service.dataset.imagefolder import check_loads_back, write_caption_files, write_dataset
-from service.dataset.images.formats import formats_with
+from service.dataset.notes import Note
 from service.dataset.preparation import Preparation
 from service.dataset.report.contact_sheets import accepted_tiles, rejected_tiles
 from service.dataset.report.page import write_dataset_report
@@ -25,7 +26,8 @@ from service.dataset.sources.interface import Source
 from service.dataset.sources.opening import open_source
 from service.dataset.splitting import held_out
 from service.dataset.sufficiency import require_enough, without_uncaptioned
-from service.settings.data_prep import DataPrepSettings
+from service.outcome import add_facts
+from service.settings.data_prep import UNTOLD, DataPrepSettings
 from service.settings.identity import for_key, identity
 from service.settings.models import FamilySettings
 from service.storage.interface import NotFound, ObjectStore
@@ -41,14 +43,13 @@ def data_prep(settings: DataPrepSettings) -> str | None:
     Raises MissingInput when the source does not exist or a shard is not done, and BadData when there are too few good
     images; nothing is published then. The same images, captioner and settings give the same path again.
     """
-    formats_with(tuple(settings.extra_formats))  # complains before anything is fetched
     store = open_store(settings.artifacts_uri)
     source = open_source(settings, store)
     excluded = excluded_by(settings, store)
     settings = with_all_named(settings, excluded)
     preparation = Preparation(Run(store, settings.run_id), settings, source)
     if (path := preparation.published()) is not None:
-        return _already_prepared(path, preparation)
+        return _reported(_already_prepared(path, preparation), store)
 
     candidates, settled = plan(preparation.candidates(source), settings.max_candidates)
     if settings.step in ("all", "shard"):
@@ -58,12 +59,19 @@ def data_prep(settings: DataPrepSettings) -> str | None:
     try:
         records = [*preparation.shard_records(candidates, settings.shards), *settled]
         records = excluded.applied(records)
-        return _finalize(records, source, preparation=preparation, settings=settings, store=store)
+        return _reported(_finalize(records, source, preparation=preparation, settings=settings, store=store), store)
     except NotFound:
         # Kubernetes may start a pod twice: what the other one has published, it has also cleared away.
         if (path := preparation.published()) is not None:
-            return _already_prepared(path, preparation)
+            return _reported(_already_prepared(path, preparation), store)
         raise
+
+
+def _reported(path: str, store: ObjectStore) -> str:
+    """The path of the data set, with its size in the outcome."""
+    size = sizes(store, path)
+    add_facts(images=sum(size.values()), held_out=size["validation"], version=path.rpartition("/")[2])
+    return path
 
 
 def _already_prepared(path: str, preparation: Preparation) -> str:
@@ -101,6 +109,8 @@ def _prepare_shard(
         captions_for(likely, image_of, settings, store)
     preparation.finish_shard(settings.shard, settings.shards, records)
     log.info("shard done", shard=settings.shard, of=settings.shards, candidates=len(records))
+    if settings.step == "shard":
+        add_facts(shard=settings.shard, shards=settings.shards, candidates=len(records))
 
 
 def _finalize(
@@ -113,10 +123,12 @@ def _finalize(
 ) -> str:
     """Drops duplicates across the shards, captions, splits, checks and publishes."""
     records = select(records, _criteria(settings))
-    require_enough(records, settings)  # before the captioner takes its time
-    captions, notes = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
+    require_enough(records, source.place, settings.min_images)  # before the captioner takes its time
+    captions, changed = captions_for(records, lambda record: _image_of(record, preparation), settings, store)
+    notes = source.notes() + changed
     records = without_uncaptioned(records, captions)
-    require_enough(records, settings)
+    _report_choice(records, notes)
+    require_enough(records, source.place, settings.min_images)
     alike = look_alike_groups(records, settings.near_distance)
     validation = held_out([[record.sha256 for record in group] for group in alike], settings.validation_share)
 
@@ -135,7 +147,7 @@ def _finalize(
             accepted=accepted_tiles(rows, preparation),
             rejected=rejected_tiles(records, preparation),
             held_out=len(validation),
-            notes=source.notes() + notes,
+            notes=notes,
             settings=_shown(settings),
         )
         recipe = identity(settings)
@@ -144,6 +156,15 @@ def _finalize(
         )
     preparation.finish(artifact.path)
     return artifact.path
+
+
+def _report_choice(records: Sequence[Record], notes: Counter[Note]) -> None:
+    """Into the outcome: what became of the candidates, and whose captions there are."""
+    left_out = Counter(str(record.reason) for record in records if record.reason is not None)
+    own = sum(record.reason is None and bool(record.candidate.caption) for record in records)
+    add_facts(candidates=len(records), left_out=dict(left_out.most_common()), own_captions=own)
+    if notes:
+        add_facts(captions_changed={str(note): count for note, count in notes.items()})
 
 
 def _shown(settings: DataPrepSettings) -> dict[str, Any]:
@@ -157,7 +178,7 @@ def _shown(settings: DataPrepSettings) -> dict[str, Any]:
     models = {name for model in family.known_models() for name in (model, f"{model}_revision")}
     values = family.public() | settings.public()
     shown = for_key(DataPrepSettings, identity(settings)).keys()
-    return {name: values[name] for name in models | shown - {"folder", "urls", "exclude"}}
+    return {name: values[name] for name in models | shown - UNTOLD}
 
 
 def _criteria(settings: DataPrepSettings) -> Criteria:

@@ -37,7 +37,7 @@ def doctor(flags: list[str]) -> None:
     Raises ChecksFailed with the exit code of the first failure: the one with which a job would end.
     """
     settings, refused = _read_what_can_be_read(flags)
-    configure_logs(settings.log_format, job="doctor", run_id=settings.run_id)
+    configure_logs(settings.log_format, level=settings.log_level, job="doctor", run_id=settings.run_id)
     if on_terminal(settings.log_format):
         with Console(stderr=True).status("looking at everything once …"):
             results = list(_all_checks(settings, refused))
@@ -48,15 +48,15 @@ def doctor(flags: list[str]) -> None:
             _log_result(result)
             results.append(result)
     failed = [result for result in results if result.status == CheckStatus.FAILURE]
+    warnings = sum(result.status == CheckStatus.WARNING for result in results)
+    add_facts(checks=len(results), failures=len(failed), warnings=warnings)
     if (first := first_failure(results)) is not None:
         raise ChecksFailed(
             f"{len(failed)} of {len(results)} checks failed: {', '.join(result.check for result in failed)}; the first: "
             f"{first.fact}; {first.advice}",
             first.exit_code,
         )
-    warnings = sum(result.status == CheckStatus.WARNING for result in results)
     log.info("fit", checks=len(results), warnings=warnings)
-    add_facts(checks=len(results), warnings=warnings)
 
 
 def _all_checks(settings: DoctorSettings, refused: Set[str]) -> Iterator[CheckResult]:

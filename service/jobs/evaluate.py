@@ -1,6 +1,7 @@
 """`sdlora evaluate`: the LoRA against the base model on held-out images; promote, hold or reject."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ from PIL import Image
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.fetching import fetch
+from service.artifacts.history import History
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read as read_dataset
 from service.artifacts.kinds.images import BASE, GRID, LORA
@@ -18,17 +20,20 @@ from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.files import read_picture, read_pictures
 from service.diffusion.drawing.requests import Drawing
-from service.diffusion.images import read_split
+from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.imported import lora_of
 from service.diffusion.trained_on import check_trained_on
+from service.evaluation.adherence import content_of
 from service.evaluation.gate import CRITERIA, decide, examine, measure
 from service.evaluation.judges import LoadedJudges
-from service.evaluation.report import write_evaluation
+from service.evaluation.neighbours import neighbours, neighbours_grid
+from service.evaluation.report import Exhibits, write_evaluation
 from service.evaluation.sample import Sample, Sides
 from service.exits import Rejected
 from service.outcome import add_facts
 from service.settings.evaluate import EvaluateSettings
 from service.settings.identity import identity
+from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 
@@ -48,7 +53,7 @@ def evaluate(settings: EvaluateSettings) -> str:
     path = decided(run, settings, lora, dataset_of(run, settings, lora))
     found = evaluation.read_json(fetch(run.store, path, settings.work_dir))
     page = f"{path}/{evaluation.PAGE_FILE}"
-    add_facts(decision=found.decision, reason=found.reason)
+    add_facts(decision=found.decision, reason=found.reason, page=page)
     log.info("decided", decision=found.decision, reason=found.reason, evaluation=path, page=page)
     if settings.fail_unless_promoted and found.decision != "promote":
         raise Rejected(found.reason)
@@ -66,9 +71,17 @@ def made_of(lora: Lora, dataset_path: str) -> dict[str, Any]:
     return {"lora": lora.path, "lora_version": lora.version, "dataset": None if own else dataset_path}
 
 
+def champion_now(store: ObjectStore, model: str | None) -> evaluation.Champion | None:
+    """The champion of the model at this moment; None where no model is named, or it has none."""
+    entry = History.read(store, model).champion if model else None
+    return evaluation.Champion(lora=entry.lora or "", version=entry.version) if entry else None
+
+
 def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> str:
     """The path of the evaluation: from what was measured, without a model."""
-    recipe = identity(settings, **made_of(lora, dataset_path))
+    champion = champion_now(run.store, settings.champion)
+    against = champion.model_dump() if champion else None
+    recipe = identity(settings, **made_of(lora, dataset_path), champion=against)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
@@ -77,6 +90,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
     findings = examine(found, settings)
     decision = decide(findings)
     prompts = list(dict.fromkeys(found.of.prompts))
+    training = read_split(fetch(run.store, dataset_path, settings.work_dir, stopping.check), "train")
     counts = evaluation.Counts(len(prompts), found.of.variations, len(found.of.held_out))
     content = evaluation.Evaluation(
         decision=decision.outcome,
@@ -85,18 +99,33 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
         confidence=settings.confidence,
         counts=counts,
         prompts=prompts,
+        nearest=neighbours(found, training),
         lora=lora.path,
+        champion=champion,
         dataset=dataset_path,
         measurements=measured_at,
         settings=recipe,
     )
-    grid = read_picture(fetch(run.store, found.of.images, settings.work_dir, stopping.check) / GRID)
-    curves = read_curves(fetch(run.store, lora.path, settings.work_dir))
+    exhibits = exhibits_of(run, settings, content, found.of.images, training)
     with scratch_folder(settings.work_dir) as folder:
-        write_evaluation(folder, content, grid, *curves)
+        write_evaluation(folder, content, exhibits)
         parents = [lora.path, dataset_path, measured_at]
         evaluation.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
     return result.path
+
+
+def exhibits_of(
+    run: Run,
+    settings: EvaluateSettings,
+    content: evaluation.Evaluation,
+    images_path: str,
+    training: Sequence[CaptionedImage],
+) -> Exhibits:
+    """What the page shows beside the figures."""
+    images = fetch(run.store, images_path, settings.work_dir, stopping.check)
+    curves = read_curves(fetch(run.store, content.lora, settings.work_dir))
+    nearest = neighbours_grid(content.nearest, read_pictures(images / LORA), training)
+    return Exhibits(read_picture(images / GRID), nearest, *curves)
 
 
 def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> str:
@@ -106,35 +135,49 @@ def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str
     result = result_of(run, layout.Measurements, settings, recipe)
     if result.made:
         return result.path
-    weights = fetch(run.store, lora.path, settings.work_dir)  # before anything is drawn: it may be damaged
-    dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
-    held_out = read_split(dataset, "validation")
-    comparison = comparison_of(settings, lora, dataset_path, [image.caption for image in held_out])
-    images_path = images_of(run, settings, comparison)
-
-    pictures = fetch(run.store, images_path, settings.work_dir, stopping.check)
-    sides: Sides[Sequence[Image.Image]] = Sides(read_pictures(pictures / BASE), read_pictures(pictures / LORA))
-    side = lora.resolution if "resolution" in lora.recipe else sides.base[0].width
-    sample = Sample(
-        prompts=[request.prompt for request in comparison.requests],
-        pictures=sides,
-        held_out=held_out,
-        training=read_split(dataset, "train"),
-        style=read_dataset(run.store, dataset_path).style,
-        judges=LoadedJudges(settings, weights, side),
-    )
+    sample, images = sample_of(run, settings, lora, dataset_path)
     content = measurements.Measured(
-        images=images_path,
+        images=images[0],
         prompts=list(sample.prompts),
         variations=settings.variations,
-        held_out=[image.name for image in held_out],
+        held_out=[image.name for image in sample.held_out],
     )
     with scratch_folder(settings.work_dir) as folder:
         measurements.write_arrays(measurements.Measurements(content, measure(sample)), folder)
-        parents = [lora.path, dataset_path, images_path]
+        parents = [lora.path, dataset_path, *images]
         measurements.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
     log.info("measured", measurements=result.path, criteria=criteria)
     return result.path
+
+
+def sample_of(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> tuple[Sample, list[str]]:
+    """All that there is to measure, drawn where it is not there yet; and the paths of the images, those to judge by first."""
+    weights = fetch(run.store, lora.path, settings.work_dir)  # before anything is drawn: it may be damaged
+    dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
+    style = read_dataset(run.store, dataset_path).style
+    held_out = read_split(dataset, "validation")
+    comparison = comparison_of(settings, lora, dataset_path, [image.caption for image in held_out])
+    unprompted = unprompted_of(comparison, settings.bleed_prompts, style)
+    images = [images_of(run, settings, drawn) for drawn in (comparison, unprompted) if drawn]
+    pictures, *others = (pictures_of(run, settings, path) for path in images)
+    sample = Sample(
+        prompts=[request.prompt for request in comparison.requests],
+        pictures=pictures,
+        held_out=held_out,
+        training=read_split(dataset, "train"),
+        style=style,
+        judges=LoadedJudges(
+            settings, weights, lora.resolution if "resolution" in lora.recipe else pictures.base[0].width
+        ),
+        without_style=next(iter(others), None),
+    )
+    return sample, images
+
+
+def pictures_of(run: Run, settings: EvaluateSettings, path: str) -> Sides[Sequence[Image.Image]]:
+    """The pictures of both sides of published images."""
+    folder = fetch(run.store, path, settings.work_dir, stopping.check)
+    return Sides(read_pictures(folder / BASE), read_pictures(folder / LORA))
 
 
 def comparison_of(settings: EvaluateSettings, lora: Lora, dataset_path: str, captions: Sequence[str]) -> Comparison:
@@ -148,3 +191,16 @@ def comparison_of(settings: EvaluateSettings, lora: Lora, dataset_path: str, cap
         lora_scale=1.0,
         recipe=identity(settings, "drawing", **made_of(lora, dataset_path)),
     )
+
+
+def unprompted_of(comparison: Comparison, count: int, style: str) -> Comparison | None:
+    """What is drawn to see whether the style bleeds: what `count` of the prompts ask for beside the style, one seed each.
+
+    None where fewer than 2 prompts have both.
+    """
+    contents = [content for prompt in comparison.prompts if (content := content_of(prompt, style)) != prompt]
+    prompts = list(dict.fromkeys(contents))[:count]
+    if len(prompts) < 2:
+        return None
+    recipe = {**comparison.recipe, "bleed_prompts": count}
+    return replace(comparison, prompts=prompts, variations=1, recipe=recipe, place=layout.Unprompted)

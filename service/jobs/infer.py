@@ -5,6 +5,7 @@ from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.requests import Drawing
 from service.diffusion.imported import lora_of
 from service.diffusion.trained_on import check_trained_on
+from service.outcome import add_facts
 from service.settings.identity import identity
 from service.settings.infer import InferSettings
 from service.storage.opening import open_store
@@ -15,6 +16,7 @@ def infer(settings: InferSettings) -> str:
     run = Run(open_store(settings.artifacts_uri), settings.run_id)
     lora = lora_of(run, settings.lora, settings.work_dir)
     check_trained_on(lora, settings)
+    scale = settings.lora_scale if "lora_scale" in settings.model_fields_set else lora.scale
     comparison = Comparison(
         prompts=settings.prompts,
         variations=settings.variations,
@@ -23,7 +25,11 @@ def infer(settings: InferSettings) -> str:
             settings.steps, settings.guidance, settings.resolution, settings.batch_size, settings.negative_prompt
         ),
         lora=lora.path,
-        lora_scale=settings.lora_scale,
-        recipe=identity(settings, lora=lora.path, lora_version=lora.version),
+        lora_scale=scale,
+        recipe=identity(settings, lora=lora.path, lora_version=lora.version, lora_scale=scale),
     )
-    return images_of(run, settings, comparison)
+    path = images_of(run, settings, comparison)
+    add_facts(
+        pictures=len(comparison.requests), base=settings.model_base, lora=lora.path, lora_scale=settings.lora_scale
+    )
+    return path

@@ -13,6 +13,7 @@ from service.artifacts.publishing import list_artifacts
 from service.artifacts.retention import Deletion, Keep, carry_out, plan_retention, plan_sweep
 from service.artifacts.runs import Run
 from service.exits import BadData, MissingInput
+from service.outcome import add_facts
 from service.settings.prune import PruneSettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
@@ -30,22 +31,26 @@ def prune(settings: PruneSettings) -> None:
     runs = all_runs(store) if settings.all_runs else [settings.run_id]
     if not settings.all_runs and next(iter(store.list(f"{layout.RunFolder(settings.run_id).path}/")), None) is None:
         raise MissingInput(f"there is no run {settings.run_id!r} in {store.uri}; correct RUN_ID or ARTIFACTS_URI")
-    champions = promoted(store)
+    named = named_by_registry(store)
     plan: list[Deletion] = []
     for run_id in stopping.interruptible(runs):
         run = Run(store, run_id)
-        plan += plan_retention(run, Keep(settings.keep_last, settings.keep_every), protected(run, champions), now)
+        plan += plan_retention(run, Keep(settings.keep_last, settings.keep_every), protected(run, named), now)
     if settings.all_runs:
         planned = {deletion.path for deletion in plan}
         plan += [deletion for deletion in plan_sweep(store, now) if deletion.path not in planned]
+    # A champion whose manifest was deleted to have it published again is in no hurry to lose its files as well.
+    plan = [deletion for deletion in plan if deletion.path not in named]
 
+    total = sum(deletion.bytes for deletion in plan)
+    objects = sum(len(deletion.keys) for deletion in plan)
+    add_facts(dry_run=settings.dry_run, runs=len(runs), items=len(plan), objects=objects, bytes=total)
     for deletion in plan:
         if settings.dry_run:
             log.info("would delete", path=deletion.path, reason=deletion.reason, bytes=deletion.bytes)
         else:
             stopping.check()
             carry_out(store, [deletion])
-    total = sum(deletion.bytes for deletion in plan)
     advice = "set PRUNE_DRY_RUN=false to delete it" if settings.dry_run and plan else ""
     log.info("pruned" if not settings.dry_run else "would prune", runs=len(runs), items=len(plan), bytes=total,
              **({"next": advice} if advice else {}))  # fmt: skip
@@ -56,14 +61,12 @@ def all_runs(store: ObjectStore) -> list[str]:
     return sorted({place.run for entry in store.list(layout.RUNS) if (place := layout.RunFolder.around(entry.key))})
 
 
-def promoted(store: ObjectStore) -> set[str]:
-    """Paths of the LoRAs that were ever put to use. Raises BadData for an entry that cannot be read: it might name any."""
+def named_by_registry(store: ObjectStore) -> set[str]:
+    """Paths of all LoRAs that were ever champions, and of their evaluations. Raises BadData for an unreadable entry."""
     try:
-        return registry.loras(store)
+        return registry.named(store)
     except BadData as error:
-        raise BadData(
-            f"{error}; nothing may be deleted while it is not known: mend it first, or promote again"
-        ) from error
+        raise BadData(f"{error}; nothing may be deleted while it is not known what it names: mend it first") from error
 
 
 def protected(run: Run, champions: Set[str]) -> set[int]:

@@ -80,7 +80,8 @@ def _reported(run: Run) -> str:
 def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
     """What a worker process does: the same job, with a rank."""
     rank = int(os.environ["RANK"])
-    configure_logs(settings.log_format, quiet=rank > 0, job="train", run_id=settings.run_id, rank=rank)
+    level = "warning" if rank > 0 else settings.log_level
+    configure_logs(settings.log_format, level=level, job="train", run_id=settings.run_id, rank=rank)
     stopping.listen_to(flags.stop_requested)
     stopping.listen(exit_stopped)
     flags.set_started()

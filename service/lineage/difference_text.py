@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 
+from service import terminal
 from service.lineage.difference import Count, DatasetDifference, changed
 
 SHOWN = 20
@@ -77,12 +77,12 @@ def tables(found: DatasetDifference) -> RenderableType:
     """The same for a terminal, every image of it."""
     parts: list[RenderableType] = [f"{escape(found.before)} → {escape(found.after)}: {summary(found)}"]
     for title, rows in figures(found).items():
-        shown = Table(title, "before", "after", title_justify="left")
+        shown = terminal.table(title, "", "before", "after")
         for row in rows:
             shown.add_row(escape(row.name), str(row.before), str(row.after))
         parts.append(shown)
     for title, (head, lines) in lists(found).items():
-        shown = Table(*head, title=f"{len(lines)} {title}", title_justify="left")
+        shown = terminal.table(f"{len(lines)} {title}", *head)
         for line in lines:
             shown.add_row(*map(escape, line))
         parts.append(shown)

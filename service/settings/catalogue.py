@@ -41,10 +41,16 @@ JOBS = {
         Job("train", "a data set in, checkpoints and a LoRA out", "train.TrainSettings", True),
         Job("infer", "prompts in, images of the base model and of the LoRA out", "infer.InferSettings", True),
         Job("evaluate", "LoRA against base on held-out images: promote, hold or reject", "evaluate.EvaluateSettings", True),
-        Job("demo", "the four above on the miniature, on a CPU, with no network", "demo.DemoSettings"),
+        Job("promote", "an evaluation that says so in, the next champion of a model out", "promote.PromoteSettings"),
+        Job("rollback", "a champion of before reigns again", "promote.RollbackSettings"),
+        Job("retire", "LoRAs withdrawn for ever; the next best champion in their place", "promote.RetireSettings"),
+        Job("champion", "who is the champion, who was it when, and why", "promote.ChampionSettings"),
+        Job("demo", "the first four on the miniature, on a CPU, with no network", "demo.DemoSettings"),
         Job("doctor", "what would fail, before a GPU hour is spent on it", "doctor.DoctorSettings", reads_flags=True),
         Job("prune", "old checkpoints and leftovers out; lists first what it would delete", "prune.PruneSettings"),
         Job("diff", "two data sets → what changed: images, captions, hosts, licences", "diff.DiffSettings"),
+        Job("trace", "an image → the data sets, LoRAs, champions and pictures that descend from it", "trace.TraceSettings"),
+        Job("reproduce", "an evaluation → the same once more, from its manifests: same hashes?", "reproduce.ReproduceSettings"),
         Job("config", "the effective settings; --check fails on an unknown or bad one", reads_flags=True),
     )
 }  # fmt: skip

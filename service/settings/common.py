@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, StringConstraints
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from service.logs import LogFormat
+from service.logs import LogFormat, LogLevel
 from service.settings.base import FREE_TEXT, variable_name
 from service.settings.declaring import only_how
 from service.settings.delivery import cleaned
-from service.settings.places import LocalPath, Place
+from service.settings.places import NAME, LocalPath, Place
 from service.settings.s3 import S3Settings
 
 
@@ -23,12 +23,17 @@ def split_list(value: Any) -> Any:
     return [meant for part in parts if (meant := cleaned(part))]
 
 
+def lower_case(value: Any) -> Any:
+    """A word as it is written here: other programs that read the same variable may want it in capitals."""
+    return value.lower() if isinstance(value, str) else value
+
+
 EXPORTED = {*S3Settings.model_fields, "outcome_file"}
 """Read anew by whoever opens a bucket, in every process; and when the job is over, or has come to grief before."""
 
 StringList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 TextList = Annotated[StringList, FREE_TEXT]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Identifier = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 
 
 def prefixed(prefix: str, *, short: dict[str, str | list[str]] | None = None) -> SettingsConfigDict:
@@ -63,6 +68,11 @@ class CommonSettings(S3Settings):
         "auto",
         validation_alias="log_format",
         description="json: one JSON line an event; console: readable lines and progress bars; auto: by the terminal.",
+    )
+    log_level: Annotated[LogLevel, BeforeValidator(lower_case)] = only_how(
+        "info",
+        validation_alias="log_level",
+        description="Events from this level on. debug: each point of the curves and each image that is left out as well.",
     )
     outcome_file: LocalPath | None = only_how(
         None,

@@ -1,8 +1,9 @@
 """Settings of `sdlora data-prep`."""
 
+from importlib import import_module
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 from pydantic_settings import NoDecode
 
 from service.settings.base import MOST_PIXELS, YEAR, Text
@@ -15,8 +16,30 @@ from service.settings.places import Place
 CANDIDATES_PER_IMAGE = 3
 """Looked at for each image wanted, unless the operator says otherwise: of a search's links a third is often dead."""
 
+DECODERS = {
+    "heic": ("pi_heif", "pip install 'sdlora[heic]'"),
+    "avif": ("PIL._avif", "install a Pillow that was built with AVIF"),
+}
+"""Of each further format, the module that opens it and how to get that."""
 
-ExtraFormats = Annotated[list[Literal["heic", "avif"]], NoDecode, BeforeValidator(split_list)]
+
+def installed(formats: list[str]) -> list[str]:
+    """The formats. Raises ValueError where the decoder of one is not installed, or does not load."""
+    for word in formats:
+        module, remedy = DECODERS[word]
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ValueError(f"the decoder of {word} is not installed ({error}): {remedy}") from error
+    return formats
+
+
+UNTOLD = {"folder", "urls", "exclude"}
+"""Settings that say where the images lie, or which others are left out: the same images are the same data set nevertheless."""
+
+ExtraFormats = Annotated[
+    list[Literal["heic", "avif"]], NoDecode, BeforeValidator(split_list), AfterValidator(installed)
+]
 
 
 class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
@@ -108,8 +131,8 @@ class DataPrepSettings(ClipSettings, CaptionerSettings, BaseModelSettings):
         [],
         stage="collecting",
         before=[],
-        description="Formats that are opened besides JPEG, PNG, WebP, GIF and BMP: `heic` (`pip install sdlora[heic]`), "
-        "`avif`. Each is a further decoder that files of strangers can reach.",
+        description="Formats that are opened besides JPEG, PNG, WebP, GIF and BMP: `heic` (the image has it; elsewhere "
+        "`pip install sdlora[heic]`), `avif`. Each is a further decoder that files of strangers can reach.",
     )
     square: Literal["keep", "crop", "pad"] = decides(
         "keep",

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from service.settings.base import MOST_PIXELS, MOST_STEPS, check_seeds
-from service.settings.common import prefixed
+from service.settings.common import Identifier, prefixed
 from service.settings.declaring import decides, only_how
 from service.settings.models import ClipSettings, DiffusionSettings
 from service.settings.places import ArtifactPath, LoraPath
@@ -20,7 +20,15 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         None,
         stage="drawing",
         description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
-        ".safetensors); without it, the one that this run trained.",
+        ".safetensors), or registry: and the name of a model, for its champion; without it, the one that this run trained.",
+    )
+    champion: Identifier | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        validation_alias="promote_model",
+        description="Name of the model in the registry whose champion of now the evaluation is made against; without it, no "
+        "champion.",
     )
     dataset: ArtifactPath | None = decides(
         None,
@@ -47,6 +55,14 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     )
     batch_size: int = decides(4, stage="drawing", gt=0, description="Images drawn at once.")
     seed: int = decides(1000, stage="drawing", ge=0, description="Seed of the first variation; the next ones count up.")
+    bleed_prompts: int = decides(
+        8,
+        stage="measuring",
+        before=8,
+        ge=0,
+        description="So many of the prompts are drawn without their style phrase as well, once each, to see whether the style "
+        "bleeds into them; 0 for none.",
+    )
     confidence: float = decides(
         0.95, stage="deciding", gt=0.5, lt=1, description="Confidence of the bootstrapped intervals."
     )
@@ -58,6 +74,13 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         le=1,
         description="Share of the pairs of images that the LoRA must visibly change, 0 to 1.",
     )
+    broken_pictures: int = decides(
+        0,
+        stage="deciding",
+        before=0,
+        ge=0,
+        description="Pictures of the LoRA that may be black, or of one colour.",
+    )
     style_gain: float = decides(
         0.0,
         stage="deciding",
@@ -65,11 +88,62 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         allow_inf_nan=False,
         description="The distance to the style must shrink by more than this, for certain: KID, base − LoRA.",
     )
+    cmmd_gain: float | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        allow_inf_nan=False,
+        description="The distance by CLIP must shrink by more than this, for certain: CMMD, base − LoRA. 0 is a value to begin "
+        "with; without one, it is only told.",
+    )
+    similarity_gain: float | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        allow_inf_nan=False,
+        description="The likeness to the held-out images must grow by more than this, for certain: mean cosine of CLIP "
+        "embeddings, LoRA − base. 0 is a value to begin with; without one, it is only told.",
+    )
     adherence_margin: float = decides(
         1.0,
         stage="deciding",
         ge=0,
         description="Points of CLIPScore that the LoRA may lose against the base on the content of the prompts.",
+    )
+    bleed_margin: float | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="So much nearer may the LoRA bring pictures to the style whose prompts lack the style phrase: KID. Without "
+        "a value, it is only told.",
+    )
+    diversity_margin: float | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        ge=0,
+        lt=1,
+        description="The share of the base's diversity across seeds that the LoRA may lose. 0.2 is a value to begin with; "
+        "without one, it is only told.",
+    )
+    memorised_share: float | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        ge=0,
+        lt=1,
+        description="So many more of the LoRA's pictures than of the base's, as a share, may be nearer to a training image "
+        "than 99 % of the held-out images are. 0.01 is a value to begin with; without one, it is only told.",
+    )
+    copies: int | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        ge=0,
+        description="Pictures of the LoRA that may look like a training image, by perceptual hashes. 0 is a value to begin "
+        "with; without one, it is only told.",
     )
     held_out_gain: float = decides(
         0.0,
@@ -85,4 +159,19 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     @model_validator(mode="after")
     def _the_last_seed_is_one(self) -> Self:
         check_seeds("EVALUATE", self.seed, self.variations)
+        return self
+
+    @model_validator(mode="after")
+    def _what_has_a_threshold_is_measured(self) -> Self:
+        if self.bleed_prompts == 1:
+            raise ValueError(
+                "EVALUATE_BLEED_PROMPTS is 1, and an interval needs 2 prompts; set it to 0 or to 2 or more"
+            )
+        if self.bleed_margin is not None and not self.bleed_prompts:
+            raise ValueError("EVALUATE_BLEED_MARGIN is set while EVALUATE_BLEED_PROMPTS=0 measures no bleed")
+        if self.diversity_margin is not None and self.variations < 2:
+            raise ValueError(
+                f"EVALUATE_DIVERSITY_MARGIN is set, and EVALUATE_VARIATIONS={self.variations} leaves nothing to compare; "
+                "set it to 2 or more"
+            )
         return self

@@ -7,7 +7,9 @@ they do not know has the value of then (`before`). So nothing that is finished o
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
 
 from service.exits import BadConfiguration
 from service.settings.base import variable_name
@@ -34,6 +36,29 @@ def identity(settings: CommonSettings, stage: Stage | None = None, **inputs: Any
         if name not in passed_over and _counts(type(settings), name, stage)
     }
     return decisive | inputs
+
+
+Known = TypeVar("Known", bound=CommonSettings)
+
+
+def settings_of(settings: type[Known], recipe: Mapping[str, Any], **how: Any) -> Known:
+    """The settings that a recipe stands for, whatever the environment says; `how` are those that decide nothing.
+
+    What the recipe does not know has the value of then. Raises BadConfiguration for values that this version does not take.
+    """
+    decisive: dict[str, Any] = {}
+    for name in settings.model_fields:
+        if _counts(settings, name, None):
+            value = recipe.get(name, _before(settings, name))
+            decisive |= {} if value is UNKNOWN else {name: value}
+    try:
+        return settings(**decisive, **how)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        named = ".".join(map(str, problem["loc"])) or "settings"
+        raise BadConfiguration(
+            f"a recipe of then has {named}={problem['input']!r}, which this version does not take: {problem['msg']}"
+        ) from error
 
 
 def for_key(settings: type[CommonSettings], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,9 +27,15 @@ class InferSettings(DiffusionSettings):
         None,
         stage="drawing",
         description="Path of the LoRA below ARTIFACTS_URI, or a LoRA file from elsewhere (a local or s3:// path that ends in "
-        ".safetensors); without it, the one that this run trained.",
+        ".safetensors), or registry: and the name of a model, for its champion; without it, the one that this run trained.",
     )
-    lora_scale: float = decides(1.0, stage="drawing", ge=0, le=2, description="Strength of the LoRA.")
+    lora_scale: float = decides(
+        1.0,
+        stage="drawing",
+        ge=0,
+        le=2,
+        description="Strength of the LoRA; of a champion, without it, the one that it was promoted with.",
+    )
     negative_prompt: Text = decides("", stage="drawing", description="What not to draw.")
     steps: int = decides(30, stage="drawing", gt=0, le=MOST_STEPS, description="Denoising steps.")
     guidance: float = decides(7.5, stage="drawing", ge=0, description="Classifier-free guidance scale.")

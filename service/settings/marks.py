@@ -9,7 +9,7 @@ from service.settings.common import StringList
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """Of a file as it came, of a file in a data set, or of an image's pixels."""
-URL = re.compile(r"https?://\S+")
+URL = re.compile(r"https?://\S+", re.IGNORECASE)
 LOOK = re.compile(r"[0-9a-f]{16}:[0-9a-f]{16}:[0-9a-f]{6}")
 """Perceptual hash, difference hash and mean colour, as provenance tells them: near for copies in other sizes and formats."""
 

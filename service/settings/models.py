@@ -42,6 +42,16 @@ def _is_folder(name: str) -> bool:
     return name.startswith((".", "/", "~")) or Path(name).is_dir()
 
 
+def is_public(name: str) -> bool:
+    """Whether a model's name says something elsewhere too: the name of one on the hub, or the miniature's."""
+    return not name.startswith("s3://") and not _is_folder(name)
+
+
+def public_name(name: str) -> str:
+    """A model's name for people elsewhere: of one in a folder or a bucket, the last part of its path."""
+    return name if is_public(name) else Path(name).expanduser().name or "a model of its own"
+
+
 Model = Annotated[str, AfterValidator(_checked_model)]
 Vae = Annotated[str, AfterValidator(lambda name: name if name == OF_BASE else _checked_model(name))]
 

@@ -13,6 +13,11 @@ SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 LORA_SUFFIX = ".safetensors"
 """By this end of its name a LoRA file from elsewhere is told from the path of an artifact."""
 
+OF_THE_REGISTRY = "registry:"
+"""Before the name of a model: its champion of now."""
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+"""Of a run or a model: what can be a part of every path."""
+
 
 def checked_place(place: str) -> str:
     """The place itself; raises ValueError when it is neither `s3://bucket/prefix` nor the path of a folder or file."""
@@ -45,6 +50,10 @@ def _checked_artifact(path: str) -> str:
 
 
 def _checked_lora(path: str) -> str:
+    if path.startswith(OF_THE_REGISTRY):
+        if not re.fullmatch(NAME, path.removeprefix(OF_THE_REGISTRY)):
+            raise ValueError(f"{path!r} names no model; write {OF_THE_REGISTRY} and the name of one in the registry")
+        return path
     return checked_place(path) if path.endswith(LORA_SUFFIX) else _checked_artifact(path)
 
 

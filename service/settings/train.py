@@ -1,5 +1,6 @@
 """Settings of `sdlora train`, and its profiles."""
 
+import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
@@ -126,7 +127,9 @@ class TrainSettings(DiffusionSettings):
     )
     rslora: bool = decides(False, description="Scales by alpha / √rank (rank-stabilised LoRA), for high ranks.")
     dora: bool = decides(
-        False, description="Learns the length of each weight vector of the U-Net apart from its direction (DoRA)."
+        False,
+        description="Learns the length of each weight vector of the U-Net apart from its direction (DoRA). The LoRA is for "
+        "diffusers alone: other programs apply such ones otherwise than they were trained.",
     )
 
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = decides(
@@ -230,6 +233,20 @@ class TrainSettings(DiffusionSettings):
     sample_steps: int = decides(20, gt=0, le=MOST_STEPS, description="Denoising steps of these pictures.")
     sample_guidance: float = decides(7.5, ge=0, description="Classifier-free guidance scale of these pictures.")
 
+    author: str | None = decides(None, before=None, description="Who made the LoRA, for its model card and headers.")
+    licence: str | None = decides(
+        None,
+        before=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$",
+        description="Its licence, by an identifier of SPDX or of the model hub (`cc-by-4.0`); without it, the one that "
+        "the base model's asks for, where that is known.",
+    )
+    date: datetime.date | None = decides(
+        None,
+        before=None,
+        description="Day that its headers tell, such as that of its release (`2026-11-30`); without it they tell none, so that "
+        "the same training gives the same bytes on any day.",
+    )
     seed: int = decides(0, ge=0, description="Seed of everything random in the run.")
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = decides(
         "auto", description="Precision of the frozen models; the LoRA is always fp32. auto: bf16 on a GPU that has it."

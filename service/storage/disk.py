@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from service.exits import InputOutput, disk_advice
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 LOOK_EVERY = 1.0
 """Seconds between two looks of whoever waits for another process."""

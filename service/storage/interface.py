@@ -79,6 +79,14 @@ class KeepsFolders(Protocol):
 
 
 @runtime_checkable
+class TellsConditions(Protocol):
+    """A store that can tell what its `put_if_absent` is worth."""
+
+    def honours_conditions(self) -> bool:
+        """Whether of two simultaneous `put_if_absent` of different data only one ever gets True. Leaves nothing behind."""
+
+
+@runtime_checkable
 class LeavesUnfinished(Protocol):
     """What a store can do about the writes of killed writers, which no listing shows and which take up space."""
 

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -57,6 +58,20 @@ class LocalStore:
                     return False
                 os.replace(temporary, target)
                 return target.read_bytes() == data
+        return True
+
+    def honours_conditions(self) -> bool:
+        """Whether the volume has hard links; tried with a temporary one."""
+        probe = self.root / f"{TEMPORARY}{uuid.uuid4().hex}"
+        with disk_errors(probe, "ARTIFACTS_URI"), self._written(probe, b"") as temporary:
+            try:
+                os.link(temporary, probe)
+            except OSError as error:
+                if error.errno not in NO_HARD_LINKS:
+                    raise
+                return False
+            finally:
+                probe.unlink(missing_ok=True)
         return True
 
     def get(self, key: str) -> bytes:

@@ -5,19 +5,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_c
 from typing import TypeVar
 
 from service.logs import progress_bar
+from service.stopping import StopCheck, never_stop
 
 Item = TypeVar("Item")
-StopCheck = Callable[[], None]
-"""Called between two pieces of work; what it raises ends the whole."""
 
 THREADS = 8
 WAITING = 4 * THREADS
 """Items handed out at once: enough that no thread waits, and no more, because each costs two kilobytes."""
 WORTH_A_PROGRESS_BAR = 100
-
-
-def never_stop() -> None:
-    """A stop check that ends nothing."""
 
 
 def for_each(

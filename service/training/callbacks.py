@@ -15,7 +15,7 @@ from service.artifacts.kinds.lora import SAMPLES
 from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 from service.training.encoded.loading import Prompts
 from service.training.pictures import sample_grid
 from service.training.processes.coordinator import Coordinator

@@ -9,7 +9,7 @@ from service.diffusion.drawing.grid import comparison_grid
 from service.diffusion.family import Denoiser, NoiseScheduler
 from service.diffusion.lora import without_adapter
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck, never_stop
+from service.stopping import StopCheck, never_stop
 from service.training.encoded.loading import Prompts
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 import torch
 
-from service.artifacts.kinds import lora
+from service.artifacts.kinds import dataset, lora
 from service.artifacts.notes import Complete
 from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
@@ -17,11 +17,13 @@ from service.diffusion.lora import assert_effect
 from service.exits import BadConfiguration
 from service.settings.identity import check_identity
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 from service.training.callbacks import SamplePictures
 from service.training.curves import draw_curves
-from service.training.model_card import training_facts, write_card
+from service.training.header import header_facts
+from service.training.model_card import write_card
 from service.training.progress import Measurement, ratio_of
+from service.training.trained import Trained
 from service.training.trainer import Trainer
 
 log = structlog.get_logger(__name__)
@@ -77,25 +79,32 @@ class Result:
         log.info("LoRA published", **facts)
 
     def _write(self, folder: Path, pictures: SamplePictures, stop_check: StopCheck) -> None:
-        """The folder that is published: weights in two forms, model card, curves, pictures."""
+        """The folder that is published: weights, model card, curves, pictures."""
         folder.mkdir()
         trainer, progress = self.trainer, self.trainer.progress
         prediction = trainer.noise_scheduler.config["prediction_type"]
-        facts = training_facts(self.recipe, len(self.images), self.measurement.step, prediction)
-        files = trainer.unwrapped.export(folder, facts)
+        trained = self._trained()
+        files = trainer.unwrapped.export(folder, trained.name, header_facts(trained, prediction))
+        if files.elsewhere is None:
+            log.warning("no file for other programs", reason=files.missing)
         lora.write_metrics(progress.lines(), folder)
         draw_curves(progress, folder / lora.CURVES)
         pictures.draw(trainer, folder, stop_check)
         write_card(
             folder / lora.CARD,
-            name=self.run.run_id,
-            recipe=self.recipe,
-            images=len(self.images),
+            trained,
+            files,
             modules=sum("lora_A" in name for name in trainer.lora()),
-            steps=progress.step,
-            of_step=self.measurement.step,
             ratio=self._ratio,
             samples=pictures.shown,
-            prompt=self.images[0].caption,
-            files=files,
+        )
+
+    def _trained(self) -> Trained:
+        return Trained(
+            name=self.run.run_id,
+            recipe=self.recipe,
+            captions=[image.caption for image in self.images],
+            style=dataset.read(self.run.store, self.dataset_path).style,
+            steps=self.trainer.progress.step,
+            of_step=self.measurement.step,
         )

@@ -1,4 +1,4 @@
-"""How far the run is, for whoever looks from outside: runs/<run>/status.json, and a heartbeat in the log."""
+"""How far the run is, for whoever looks from outside: runs/<run>/status.json."""
 
 import threading
 import time
@@ -113,9 +113,6 @@ class StatusReporter:
         known = facts.model_copy(update={"estimated_remaining_seconds": None})
         if known == self._written:
             return
-        if self._written is None or facts.step != self._written.step:
-            pace = {"step": facts.step, "max_steps": self._max_steps, "eta_s": facts.estimated_remaining_seconds}
-            log.info("heartbeat", phase=facts.phase, **pace, **facts.metrics)
         self._written = known
         now = datetime.now(UTC).replace(microsecond=0)
         try:

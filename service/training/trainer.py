@@ -116,7 +116,7 @@ class Trainer:
         """The steps that are left."""
         self.denoiser.train()
         steps = range(self.progress.step, self.settings.max_steps)
-        for step in progress_bar(steps, "training", len(steps)):
+        for step in progress_bar(steps, "training", len(steps), self._figures):
             if self.finished:
                 break
             self._open_point.append(StepResult(step, *self.take_step(step)))
@@ -126,6 +126,15 @@ class Trainer:
             self._measure_if_due(callbacks)
             for callback in callbacks:
                 callback.on_step_end(self)
+
+    def _figures(self) -> dict[str, float]:
+        """The newest figures that there are."""
+        figures: dict[str, float] = {}
+        if self.progress.points:
+            figures |= {"loss": self.progress.points[-1].loss}
+        if self.progress.measurements:
+            figures |= {"held_out_ratio": ratios(self.progress.measurements)[-1]}
+        return figures
 
     def take_step(self, step: int) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns this process's loss of each sample and the gradient's norm, both on the device."""

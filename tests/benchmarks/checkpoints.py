@@ -72,7 +72,7 @@ def stretch(trainer: Trainer, checkpoints: Checkpoints, uploads: Uploads, *, sav
 
 
 def main(pairs: int) -> None:
-    configure_logs("json", quiet=True)
+    configure_logs("json", level="warning")
     with tempfile.TemporaryDirectory() as name, rclone_server(Path(name) / "buckets") as server:
         os.environ.update(server.environment)
         settings = TrainSettings(

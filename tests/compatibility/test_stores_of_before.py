@@ -7,17 +7,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from tests.compatibility.stores import Contents, StoreOfBefore
 
 FIXTURES = Path(__file__).parent
-DONE, BAD_CONFIGURATION, REJECTED = 0, 78, 80
+DONE, BAD_DATA, BAD_CONFIGURATION, REJECTED = 0, 65, 78, 80
 TOLERANCE = 1e-6
 """Of the LoRA's weights: another processor adds up in another order."""
-WEIGHTS = ("pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors")
+WEIGHTS = "pytorch_lora_weights.safetensors"
+KOHYA = "kohya_lora_weights.safetensors"
+"""What the file for other programs was called then."""
+CHANGED_FACTS = {"modelspec.title", "ss_sd_model_name"}
+"""They told the path of the base model; now the one is the name of the run, the other the model's without its path."""
 JOBS = ("data-prep", "train", "infer", "evaluate")
 RUNS = ("finished", "half-done")
 OTHER_CLIP = "openai/clip-vit-base-patch32"
@@ -168,6 +174,28 @@ def test_to_ask_for_a_failure_draws_nothing_again(store: StoreOfBefore) -> None:
     assert changed(before, store.contents()) == []
 
 
+@pytest.mark.parametrize("name", [WEIGHTS, KOHYA])
+def test_a_lora_file_of_then_is_drawn_with_as_the_lora_of_then_was(store: StoreOfBefore, name: str) -> None:
+    end = store.run("infer", "finished", RUN_ID="new", INFER_LORA=f"artifacts/runs/finished/lora/{name}")
+    assert end.code == DONE, end.said
+    [made], [then] = (list(store.artifacts.glob(f"runs/{run}/images/*/lora")) for run in ("new", "finished"))
+    names = sorted(file.name for file in then.glob("*.png"))
+    assert names
+    for picture in names:
+        now, before = (np.asarray(Image.open(folder / picture), np.int16) for folder in (made, then))
+        assert np.abs(now - before).mean() < 1
+
+
+def test_a_dora_of_then_is_taken_in_the_form_for_diffusers_and_refused_in_that_which_diffusers_misreads(
+    store: StoreOfBefore,
+) -> None:
+    end = store.run("infer", "finished", RUN_ID="new", INFER_LORA=f"expected/{WEIGHTS}")
+    assert end.code == DONE, end.said
+    end = store.run("infer", "finished", RUN_ID="other", INFER_LORA=f"expected/{KOHYA}")
+    assert end.code == BAD_DATA, end.said
+    assert "DoRA in kohya's form" in end.said
+
+
 def changed(before: Contents, after: Contents) -> list[str]:
     """Paths that came, went, or were written with other bytes; those of artifacts also when they were written again."""
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
@@ -192,14 +220,17 @@ def attempts(store: StoreOfBefore) -> list[dict[str, Any]]:
 def check_lora(store: StoreOfBefore) -> None:
     """The half-done training has come to the LoRA of then: numbers within the tolerance, all else the same."""
     made, expected = store.artifacts / "runs" / "half-done" / "lora", store.folder / "expected"
-    for name in WEIGHTS:
-        (tensors, facts), (tensors_then, facts_then) = read_weights(made / name), read_weights(expected / name)
-        assert facts_then.items() <= facts.items()
-        assert tensors.keys() == tensors_then.keys()
-        for key, tensor in tensors.items():
-            torch.testing.assert_close(
-                tensor, tensors_then[key], rtol=0, atol=TOLERANCE, msg=lambda text, k=key: f"{k}: {text}"
-            )
+    (tensors, facts), (tensors_then, facts_then) = read_weights(made / WEIGHTS), read_weights(expected / WEIGHTS)
+    assert {name: fact for name, fact in facts_then.items() if name not in CHANGED_FACTS}.items() <= facts.items()
+    # It is a DoRA, of which there is no file for programs that apply it otherwise than it was trained.
+    assert [file.name for file in made.rglob("*.safetensors")] == [WEIGHTS]
+    # What it holds is that of then, but under the names that transformers 4 had for the text encoder.
+    now = {name.replace("text_encoder.text_model.", "text_encoder."): tensor for name, tensor in tensors.items()}
+    assert now.keys() == tensors_then.keys()
+    for key, tensor in now.items():
+        torch.testing.assert_close(
+            tensor, tensors_then[key], rtol=0, atol=TOLERANCE, msg=lambda text, k=key: f"{k}: {text}"
+        )
     metrics, metrics_then = (read_lines(folder / "metrics.jsonl") for folder in (made, expected))
     assert [line.keys() for line in metrics] == [line.keys() for line in metrics_then]
     for line, line_then in zip(metrics, metrics_then, strict=True):

@@ -82,6 +82,11 @@ print(len(sources) > 1000, [source for source in sources if not compiled(source)
     assert image.python(program) == "True []"
 
 
+def test_the_decoders_of_the_further_formats_are_in_the_image(image: Image) -> None:
+    checked = image.run("config", "--check", variables={"DATA_PREP_EXTRA_FORMATS": "heic, avif"})
+    assert checked.returncode == ExitCode.DONE, checked.stderr
+
+
 def test_the_image_installs_nothing_and_tells_nothing_of_where_it_was_built(image: Image) -> None:
     left = image.python(
         "import importlib.util, pathlib;"

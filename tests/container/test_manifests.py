@@ -217,17 +217,24 @@ def test_the_job_reads_its_settings_from_the_config_map_and_its_keys_from_the_se
         {"secretRef": {"name": secret["metadata"]["name"]}},
     ]
     # The jobs find one another's work by the RUN_ID of the ConfigMap: none may have one of its own.
+    request, *more = container_of(name)["env"]
+    assert request == {"name": "CPU_REQUEST", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}}
     if name == "train-job.yaml":
-        assert container_of(name)["env"] == [
-            {"name": "ATTEMPT_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
-        ]
+        assert more == [{"name": "ATTEMPT_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]
     elif name not in (SHARDS, FINALIZE):
-        assert "env" not in container_of(name)
+        assert more == []
+
+
+@each_job
+def test_the_number_of_threads_follows_from_what_the_pod_requests(name: str) -> None:
+    assert int(container_of(name)["resources"]["requests"]["cpu"]) >= 1
+    assert "cpu" not in container_of(name)["resources"]["limits"]
 
 
 def test_the_parts_of_a_divided_data_prep_agree_on_the_number_of_shards() -> None:
     shards, finalize = (
-        {variable["name"]: variable["value"] for variable in container_of(name)["env"]} for name in (SHARDS, FINALIZE)
+        {variable["name"]: variable["value"] for variable in container_of(name)["env"] if "value" in variable}
+        for name in (SHARDS, FINALIZE)
     )
     number = str(MANIFESTS[SHARDS]["spec"]["completions"])
     assert shards == {"DATA_PREP_SHARDS": number, "DATA_PREP_STEP": "shard"}

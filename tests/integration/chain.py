@@ -80,6 +80,7 @@ class Running:
             **os.environ,
             "ARTIFACTS_URI": str(folder / "artifacts"),
             "WORK_DIR": str(folder / "work"),
+            "LOG_LEVEL": "debug",  # each step is a moment
             **variables,
         }
         self.process = SERVER.Process(target=run_job, args=(job, folder, environment, self._said))

@@ -1,16 +1,22 @@
 """Images in, a decision out: the same LoRA wherever it is stored and however often it is killed."""
 
+import json
+import os
 import random
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from service.artifacts.publishing import list_artifacts
 from service.exits import ExitCode
 from service.settings.demo import DEMO_VARIABLES
 from service.storage.opening import open_store
 from tests.conftest import STORES, use
-from tests.integration.chain import SMALL, finish, finish_killed, lora_bytes
+from tests.integration.chain import SECONDS, SMALL, events_of, finish, finish_killed, lora_bytes
 from tests.servers import S3Server
 
 KILLS = 5
@@ -19,8 +25,53 @@ KILLS = 5
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert finish("demo", folder, SMALL | {"HF_HUB_OFFLINE": "1"}).code == ExitCode.DONE
+    variables = SMALL | {"HF_HUB_OFFLINE": "1", "OUTCOME_FILE": str(folder / "outcome"), "LOG_LEVEL": "info"}
+    assert finish("demo", folder, variables).code == ExitCode.DONE
     return folder
+
+
+def copied(finished: Path, folder: Path) -> Path:
+    shutil.copytree(finished / "artifacts", folder / "artifacts")
+    return folder
+
+
+def test_progress_is_a_line_for_each_tenth_and_little_else_is_said(undisturbed: Path) -> None:
+    said = min(undisturbed.glob("demo-*.log"), key=lambda file: file.stat().st_mtime)
+    events = events_of(said.read_text())
+    progress = Counter(event["what"] for event in events if event["event"] == "progress")
+    assert {"collecting", "captioning", "encoding images", "training", "drawing with the LoRA"} <= progress.keys()
+    assert max(progress.values()) <= 10
+    assert len(events) - progress.total() < 60
+
+
+def test_in_a_process_of_its_own_a_job_says_nothing_but_events(undisturbed: Path, tmp_path: Path) -> None:
+    places = {"ARTIFACTS_URI": str(copied(undisturbed, tmp_path) / "artifacts"), "WORK_DIR": str(tmp_path / "work")}
+    variables = DEMO_VARIABLES | SMALL | places | {"INFER_PROMPTS": "a dog\na boat", "LOG_LEVEL": "info"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service", "infer"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.returncode == ExitCode.DONE, ended.stderr
+    assert ended.stdout == ""
+    assert [line for line in ended.stderr.splitlines() if not line.startswith("{")] == []
+    assert [event["done"] for event in events_of(ended.stderr) if event["event"] == "progress"] == [1, 1]
+
+
+def test_the_outcome_has_the_facts_of_each_job(undisturbed: Path) -> None:
+    told = json.loads((undisturbed / "outcome").read_text())
+    assert (told["images"], told["own_captions"], told["steps"], told["pictures"]) == (24, 0, 12, 2)
+    assert told["candidates"] == 24 + sum(told["left_out"].values())
+    assert 0 < told["held_out"] < told["images"]
+    [dataset] = list_artifacts(open_store(str(undisturbed / "artifacts")), "datasets")
+    assert told["version"] == dataset.rpartition("/")[2]
+    assert (told["base"], told["lora"], told["lora_scale"]) == ("miniature", "runs/demo/lora", 1.0)
+    assert told["held_out_ratio"] > 0
+    assert told["decision"] in ("promote", "hold", "reject")
+    assert told["page"] == f"{told['artifact']}/index.html"
 
 
 def test_away_from_a_terminal_every_line_is_json_and_the_last_one_says_the_decision_and_where_to_look(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -157,6 +158,28 @@ def test_every_job_with_a_bad_value_is_named_even_if_doctor_reads_the_value_too(
     assert statuses(findings, "storage write", "model base") == {"ok"}
 
 
+@pytest.mark.parametrize(
+    ("word", "module", "remedy"), [("heic", "pi_heif", "sdlora[heic]"), ("avif", "PIL._avif", "built with AVIF")]
+)
+def test_a_format_whose_decoder_is_not_installed_is_named_with_the_way_to_get_it(
+    word: str,
+    module: str,
+    remedy: str,
+    doctor: Doctor,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, findings = doctor(DATA_PREP_EXTRA_FORMATS=word)
+    assert (code, findings["settings data-prep"]["status"]) == (ExitCode.DONE, "ok")
+    monkeypatch.setitem(sys.modules, module, None)
+    code, findings = doctor(DATA_PREP_EXTRA_FORMATS=word)
+    assert code == ExitCode.BAD_CONFIGURATION
+    assert f"DATA_PREP_EXTRA_FORMATS='{word}': the decoder of {word}" in findings["settings data-prep"]["fact"]
+    for command in (["config", "--check"], ["data-prep"]):
+        assert run(command) == ExitCode.BAD_CONFIGURATION
+        assert remedy in capsys.readouterr().err
+
+
 def test_too_little_disk_and_a_missing_gpu_that_is_required_are_failures(doctor: Doctor) -> None:
     code, findings = doctor(DOCTOR_MIN_DISK_GIB="1e9", DOCTOR_REQUIRE_GPU="true")
     assert code == ExitCode.INPUT_OUTPUT  # the first of the two
@@ -198,6 +221,23 @@ def test_models_are_found_in_folders_and_mirrors_and_damage_is_told_without_load
     open_store(mirror).put("clip/model.safetensors", b"cut off")
     assert "1 of" in doctor(**models)[1]["model clip"]["fact"]
     assert doctor(**models, DOCTOR_JOBS="train")[1].keys().isdisjoint({"model clip", "model captioner"})
+
+
+@pytest.mark.parametrize(
+    ("index", "code", "told"),
+    [
+        ('{"_class_name": "StableDiffusionXLPipeline"}', ExitCode.BAD_CONFIGURATION, "is a StableDiffusionXLPipeline"),
+        ('{"_class_name": ', ExitCode.BAD_DATA, "model_index.json holds no JSON"),
+    ],
+)
+def test_a_base_model_of_another_family_or_without_a_readable_index_is_told(
+    index: str, code: ExitCode, told: str, doctor: Doctor, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "model_index.json").write_text(index)
+    ended, findings = doctor(MODEL_BASE=str(tmp_path), MODEL_VAE="base", DOCTOR_JOBS="train")
+    assert ended == code
+    assert told in findings["model base"]["fact"]
 
 
 def test_offline_a_model_of_the_hub_must_be_in_the_cache(

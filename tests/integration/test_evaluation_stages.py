@@ -1,23 +1,33 @@
 """Drawing, measuring and deciding are three works: what a setting does not decide is not done again for it."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from service import miniature
 from service.artifacts.fetching import fetch
+from service.artifacts.history import History, append
 from service.artifacts.kinds import evaluation, measurements
+from service.artifacts.kinds.registry import Entry
+from service.artifacts.notes import Complete
 from service.artifacts.publishing import list_artifacts, read_manifest
 from service.diffusion.drawing import comparison
 from service.evaluation import judges
+from service.evaluation.gate import CRITERIA
 from service.evaluation.judges import LoadedJudges
 from service.exits import Rejected
 from service.jobs.evaluate import evaluate
+from service.jobs.infer import infer
+from service.jobs.promote import promote
 from service.settings.demo import DEMO_VARIABLES
 from service.settings.evaluate import EvaluateSettings
+from service.settings.infer import InferSettings
+from service.settings.promote import PromoteSettings
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from tests.integration.chain import SMALL
@@ -52,7 +62,7 @@ def without_drawing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Obje
 @pytest.fixture
 def without_models(without_drawing: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setattr(judges, "family_of", refuse)
-    for name in ("style_features", "clip_scores", "held_out_losses"):
+    for name in ("style_features", "clip_scores", "clip_embeddings", "held_out_losses"):
         monkeypatch.setattr(LoadedJudges, name, refuse)
     return without_drawing
 
@@ -75,7 +85,8 @@ def test_whether_an_unpromoted_lora_is_a_failure_changes_nothing_that_is_stored(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"confidence": 0.9}, {"live_share": 0.0}, {"adherence_margin": 50.0}, {"style_gain": -9.0}]
+    "changed",
+    [{"confidence": 0.9}, {"live_share": 0.0}, {"adherence_margin": 50.0}, {"style_gain": -9.0}, {"copies": 9}],
 )
 def test_another_threshold_or_confidence_decides_anew_from_what_was_measured_without_a_model(
     changed: dict[str, float], without_models: ObjectStore
@@ -123,5 +134,66 @@ def test_the_measurements_hold_a_figure_for_each_picture_and_each_held_out_image
     shapes = {name: array.shape for name, array in found.arrays.items()}
     assert shapes["base_clip_scores"] == shapes["pixel_differences"] == (pictures,)
     assert shapes["lora_features"] == (pictures, 1280)
-    assert shapes["base_held_out_losses"] == (held_out,)
+    assert shapes["base_held_out_losses"] == shapes["held_out_training_cosines"] == (held_out,)
+    assert shapes["lora_contrasts"] == shapes["lora_look_distances"] == shapes["lora_nearest_training"] == (pictures,)
+    assert shapes["lora_embeddings"][0] == pictures
     assert all(np.isfinite(array).all() for array in found.arrays.values())
+
+
+def test_every_measurement_has_figures_and_stands_on_both_pages_with_the_nearest_training_images(
+    store: ObjectStore,
+) -> None:
+    folder = fetch(store, evaluate(EvaluateSettings()), Path("unused"))
+    found = evaluation.read_json(folder)
+    assert [one.name for one in found.findings] == [criterion.name for criterion in CRITERIA]
+    assert all(one.lora is not None for one in found.findings)
+    assert {one.name for one in found.findings if one.outcome is None} == {
+        "cmmd", "similarity", "bleed", "diversity", "memorisation", "copies",
+    }  # fmt: skip
+    assert len(found.nearest) == found.counts.prompts
+    for page in ("index.html", "report.md"):
+        text = (folder / page).read_text(encoding="utf-8")
+        assert all(one.title in text for one in found.findings)
+        assert "Nearest training images" in text
+
+
+def test_the_style_phrase_is_in_no_prompt_of_the_pictures_that_tell_whether_it_bleeds(store: ObjectStore) -> None:
+    measured = read(store, evaluate(EvaluateSettings())).measurements
+    assert measured is not None
+    *_, prompted, unprompted = read_manifest(store, measured).parents
+    told = [prompts_of(fetch(store, images, Path("unused")) / "lora") for images in (prompted, unprompted)]
+    assert all(prompt.startswith("8-bit illustration, ") for prompt in told[0])
+    assert len(told[1]) == 2
+    assert not any("8-bit" in prompt for prompt in told[1])
+
+
+def prompts_of(folder: Path) -> list[str]:
+    return [json.loads(Image.open(file).text["sdlora"])["prompt"] for file in sorted(folder.glob("*.png"))]  # type: ignore[attr-defined]
+
+
+def test_without_bleed_nothing_is_drawn_for_it(without_drawing: ObjectStore) -> None:
+    found = read(without_drawing, evaluate(EvaluateSettings(bleed_prompts=0)))
+    assert found.finding("bleed").lora is None
+
+
+def test_a_new_champion_is_named_by_a_new_decision_which_takes_no_model(without_models: ObjectStore) -> None:
+    before = evaluate(EvaluateSettings())
+    assert evaluate(EvaluateSettings(champion="without-one")) == before
+    assert read(without_models, before).champion is None
+    entry = Entry(lora="runs/other/lora", version="0" * 16)
+    append(without_models, History.read(without_models, "with-one"), entry)
+    against = evaluate(EvaluateSettings(champion="with-one"))
+    assert against != before
+    assert read(without_models, against).champion == evaluation.Champion(lora="runs/other/lora", version="0" * 16)
+    assert evaluate(EvaluateSettings(champion="with-one")) == against
+
+
+def test_what_was_evaluated_is_promoted_and_drawn_with_by_the_name_of_its_model(store: ObjectStore) -> None:
+    path = evaluate(EvaluateSettings())
+    key = promote(PromoteSettings(model="pixels", evaluation=path, force="whatever so few steps have taught it"))
+    entry = Entry.from_bytes(store.get(key), key)
+    step = Complete.read(store, "demo").of_step
+    assert (entry.lora, entry.evaluation, entry.checkpoint) == ("runs/demo/lora", path, step)
+    images = infer(InferSettings(lora="registry:pixels"))
+    assert images == infer(InferSettings())
+    assert read_manifest(store, images).settings["lora_version"] == entry.version

@@ -25,9 +25,15 @@ REFUSED = {
     "train": ("TRAIN_RANK", "0"),
     "infer": ("INFER_STEPS", "0"),
     "evaluate": ("EVALUATE_STEPS", "0"),
+    "promote": ("PROMOTE_EVALUATION", "/no/path"),
+    "rollback": ("ROLLBACK_TO", "0"),
+    "retire": ("PROMOTE_MODEL", "no/name"),
+    "champion": ("CHAMPION_ON", "yesterday"),
     "demo": ("RUN_ID", "no/name"),
     "prune": ("PRUNE_KEEP_LAST", "0"),
     "diff": ("DIFF_BEFORE", "/no/path"),
+    "trace": ("TRACE_LOOK_ALIKES", "perhaps"),
+    "reproduce": ("REPRODUCE_STORE", "http://a.example"),
     "doctor": ("DOCTOR_MIN_DISK_GIB", "0"),
     "config": ("TRAIN_RANK", "0"),
 }
@@ -53,7 +59,12 @@ class Ending:
             "TRAIN_PROFILE": "miniature",
             "DIFF_BEFORE": DATASET,
             "DIFF_AFTER": DATASET,
+            "REPRODUCE_EVALUATION": "runs/local/evaluation/000000000000",
+            "TRACE_IMAGE": "https://a.example/x.png",
             "DOCTOR_MIN_DISK_GIB": "0.01",
+            "PROMOTE_MODEL": "pixel-art",
+            "RETIRE_LORAS": LORA,
+            "RETIRE_REASON": "a reason",
             "ARTIFACTS_URI": str(self.folder / "artifacts"),
             "WORK_DIR": str(self.folder / "work"),
             "OUTCOME_FILE": str(outcome),
@@ -127,7 +138,23 @@ def test_a_store_that_does_not_answer_is_69(job: str, ending: Ending) -> None:
     assert environment["AWS_ENDPOINT_URL"] in error
 
 
-@pytest.mark.parametrize("job", ["data-prep", "train", "evaluate", "prune", "diff", "doctor"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "data-prep",
+        "train",
+        "evaluate",
+        "promote",
+        "rollback",
+        "retire",
+        "champion",
+        "prune",
+        "diff",
+        "trace",
+        "reproduce",
+        "doctor",
+    ],
+)
 def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> None:
     error = ending(job, ExitCode.MISSING_INPUT, ARTIFACTS_URI="s3://no-such-bucket/x", **rclone.environment)
     assert "no-such-bucket" in error
@@ -140,8 +167,15 @@ def test_a_missing_bucket_is_66(job: str, ending: Ending, rclone: S3Server) -> N
         ("train", {"TRAIN_DATASET": ""}, "run data-prep"),
         ("infer", {}, "runs/local/lora"),
         ("evaluate", {}, "runs/local/lora"),
+        ("infer", {"INFER_LORA": "registry:pixel-art"}, "pixel-art"),
+        ("promote", {}, "run evaluate"),
+        ("rollback", {}, "nothing to roll back"),
+        ("retire", {}, "RETIRE_LORAS"),
+        ("champion", {}, "PROMOTE_MODEL"),
         ("prune", {}, "RUN_ID"),
         ("diff", {}, DATASET),
+        ("reproduce", {}, "runs/local/evaluation/000000000000"),
+        ("trace", {"TRACE_IMAGE": "/no/such/file.png"}, "TRACE_IMAGE"),
         ("doctor", {"MODEL_CLIP": "/no/such/folder"}, "MODEL_CLIP"),
     ],
 )

@@ -12,7 +12,7 @@ from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import read_json
 from service.artifacts.publishing import read_manifest
 from service.diffusion.lora import WEIGHTS_NAME
-from service.diffusion.sd15.lora_files import KOHYA_NAME
+from service.diffusion.sd15.lora_files import ELSEWHERE
 from service.exits import BadData, MissingInput
 from service.jobs.evaluate import evaluate
 from service.jobs.infer import infer
@@ -46,7 +46,7 @@ def stranger(trained: Path, tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("form", [WEIGHTS_NAME, KOHYA_NAME])
+@pytest.mark.parametrize("form", [WEIGHTS_NAME, f"{ELSEWHERE}/demo.safetensors"])
 def test_a_file_of_either_form_draws_what_the_run_that_trained_it_draws(
     form: str, store: ObjectStore, trained: Path, tmp_path: Path
 ) -> None:

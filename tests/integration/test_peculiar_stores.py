@@ -1,8 +1,10 @@
 """Servers that speak S3 in their own way: what they refuse and what they tell is understood, or named for what it is."""
 
 import re
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,28 @@ def test_a_bucket_with_object_lock_is_sent_the_md5_that_it_asks_for_and_asks_onc
     assert [request for request in writes if "content-md5" not in request.headers] == writes[:1]
     assert all(request.headers["content-md5"] == request.md5 for request in writes[1:])
     assert not store.put_if_absent("first", b"2")
+
+
+@pytest.mark.parametrize("kind", ["Content-MD5 header", "checksum"])
+def test_of_many_first_writes_at_once_each_is_sent_again_with_what_is_asked_for(
+    kind: str, faults: Faults, store: ObjectStore
+) -> None:
+    def lacks_it(request: Request) -> bool:
+        return is_write(request) and not ("content-md5" in request.headers or is_checked(request))
+
+    together = threading.Barrier(8)
+
+    def refuse(request: Request) -> tuple[int, str, str] | None:
+        if not lacks_it(request):
+            return None
+        together.wait(30)  # all of them were sent before anybody knew
+        return 400, "InvalidRequest", f"{kind} is required"
+
+    faults.refuses = refuse
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: store.put(f"{number}", b"1"), range(8)))
+    assert sum(map(lacks_it, faults.requests)) == 8
+    assert len(list(store.list(""))) == 8
 
 
 def test_a_server_that_asks_for_a_checksum_is_sent_one_with_every_part_and_at_the_end(

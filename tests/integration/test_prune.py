@@ -51,13 +51,18 @@ def steps(store: ObjectStore, run_id: str = "ours") -> list[int]:
     return [int(path.split("/step-")[1].split("/")[0]) for path in list_artifacts(store, f"runs/{run_id}/checkpoints")]
 
 
-def test_by_default_it_only_tells_what_it_would_delete_and_how_much_that_is(store: ObjectStore, prune: Prune) -> None:
+def test_by_default_it_only_tells_what_it_would_delete_and_how_much_that_is(
+    store: ObjectStore, prune: Prune, tmp_path: Path
+) -> None:
     before = {entry.key: entry.size for entry in store.list("")}
-    *told, total = prune(PRUNE_KEEP_LAST="3")
+    *told, total = prune(PRUNE_KEEP_LAST="3", OUTCOME_FILE=str(tmp_path / "outcome"))
     assert [event["event"] for event in told] == ["would delete"] * 5
     assert {entry.key for entry in store.list("")} == before.keys()
     assert total["bytes"] == sum(event["bytes"] for event in told) >= 5000
     assert "PRUNE_DRY_RUN=false" in total["next"]
+    outcome = json.loads((tmp_path / "outcome").read_text())
+    assert (outcome["dry_run"], outcome["items"], outcome["objects"]) == (True, 5, 10)
+    assert outcome["bytes"] == total["bytes"]
 
 
 def test_told_to_it_deletes_exactly_what_it_told(store: ObjectStore, prune: Prune) -> None:

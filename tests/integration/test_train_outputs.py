@@ -1,6 +1,7 @@
 """What a training leaves behind, and that several machines make the same of it as one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from service.diffusion.lora import WEIGHTS_NAME
+from service.diffusion.sd15.lora_files import ELSEWHERE
 from service.exits import ExitCode
 from tests.integration.chain import TRAINING, finish, start
 from tests.integration.trained_runs import distance, with_dataset
@@ -25,6 +28,7 @@ VARIABLES = TRAINING | {
     "TRAIN_SAMPLE_EVERY": "8",
     "TRAIN_TRACKER": "tensorboard",
     "TRAIN_TEXT_ENCODER": "true",
+    "TRAIN_DATE": "2026-11-30",
     "TRAIN_PEER_TIMEOUT": "60",
     "OMP_NUM_THREADS": "1",
 }
@@ -55,6 +59,9 @@ def test_the_card_tells_programs_and_people_what_the_lora_is(trained: Path) -> N
     _, head, text = (lora / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(head)["base_model"] == "miniature"
     assert yaml.safe_load(head)["library_name"] == "diffusers"
+    assert yaml.safe_load(head)["instance_prompt"] == "8-bit illustration"
+    assert yaml.safe_load(head)["license"] == "apache-2.0"
+    assert f"`{ELSEWHERE}/demo.safetensors`" in text.split("![")[0]
     assert "of U-Net and text encoder" in text
     assert "| `learning_rate` | `0.002` |" in text
     for picture in ("samples.png", "curves.png"):
@@ -65,11 +72,33 @@ def test_the_card_tells_programs_and_people_what_the_lora_is(trained: Path) -> N
 
 
 def test_both_files_hold_the_text_encoder_too_and_tell_how_they_were_trained(trained: Path) -> None:
-    for name, prefix in (("pytorch", "text_encoder."), ("kohya", "lora_te_text_model_")):
-        with safe_open(run_of(trained) / "lora" / f"{name}_lora_weights.safetensors", "pt") as file:
+    for name, prefix in (
+        (WEIGHTS_NAME, "text_encoder.text_model."),
+        (f"{ELSEWHERE}/demo.safetensors", "lora_te_text_model_"),
+    ):
+        with safe_open(run_of(trained) / "lora" / name, "pt") as file:
             assert any(key.startswith(prefix) for key in file.keys())  # noqa: SIM118 - it is no dictionary
-            assert file.metadata()["ss_steps"] == "12"
-            assert file.metadata()["sdlora.profile"] == "miniature"
+            facts = file.metadata()
+        assert facts["ss_steps"] == "12"
+        assert facts["sdlora.profile"] == "miniature"
+        assert facts["modelspec.title"] == facts["ss_output_name"] == "demo"
+        assert facts["modelspec.trigger_phrase"] == "8-bit illustration"
+        assert facts["modelspec.license"] == "apache-2.0"
+        assert facts["modelspec.date"] == "2026-11-30"
+        [tags] = json.loads(facts["ss_tag_frequency"]).values()
+        assert tags["8-bit illustration"] == int(facts["ss_num_train_images"])
+
+
+def test_made_again_by_another_attempt_of_the_run_all_of_the_lora_has_the_same_bytes(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "artifacts", tmp_path / "artifacts", symlinks=True)
+    shutil.rmtree(run_of(tmp_path) / "lora")
+    end = finish("train", tmp_path, VARIABLES)
+    assert end.code == ExitCode.DONE, end.events
+    manifests = [json.loads((run_of(folder) / "lora" / "MANIFEST.json").read_text()) for folder in (trained, tmp_path)]
+    assert len(list((run_of(tmp_path) / "attempts").iterdir())) == 2
+    assert manifests[0]["version"] == manifests[1]["version"]
 
 
 def test_every_step_is_a_line_of_the_metrics_and_every_fourth_has_the_loss_of_each_timestep(trained: Path) -> None:

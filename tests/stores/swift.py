@@ -40,6 +40,8 @@ workers = 0
 pipeline = catch_errors gatekeeper cache listing_formats s3api tempauth slo dlo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
+conn_timeout = 30
+node_timeout = 60
 account_autocreate = true
 allow_account_management = true
 [filter:catch_errors]

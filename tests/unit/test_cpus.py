@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import run
-from service.cpus import cpu_limit
+from service.cpus import cpu_limit, cpus_of, settle_threads
 
 
 def write(file: Path, text: str) -> None:
@@ -44,13 +44,57 @@ def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
     assert cpu_limit(tmp_path / "none", tmp_path / "neither") is None
 
 
-@pytest.mark.parametrize(("limit", "set_before", "expected"), [(2, None, "2"), (2, "5", "5"), (None, None, None)])
-def test_a_job_has_as_many_threads_as_processors_unless_told_otherwise(
-    limit: int | None, set_before: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limit", "requested", "expected"),
+    [
+        (None, "4", 4),
+        (2, "4", 2),  # of what is both limited and requested, the limit
+        (8, "2", 8),
+        (None, "0", None),  # what Kubernetes says of a pod without a request
+        (None, "", None),
+        (None, None, None),
+        (None, "500m", None),
+        (None, "²", None),
+        (3, "many", 3),
+    ],
+)
+def test_a_request_counts_where_there_is_no_limit(
+    limit: int | None, requested: str | None, expected: int | None
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", set_before or "")
-    if set_before is None:
-        monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr("service.__main__.cpu_limit", lambda: limit)
+    assert cpus_of(limit, {} if requested is None else {"CPU_REQUEST": requested}) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "environment", "expected"),
+    [
+        (2, {}, "2"),
+        (2, {"OMP_NUM_THREADS": "5"}, "5"),
+        (None, {}, None),
+        (None, {"CPU_REQUEST": "4"}, "4"),
+        (None, {"CPU_REQUEST": "4", "OMP_NUM_THREADS": "1"}, "1"),
+    ],
+)
+def test_a_job_has_as_many_threads_as_processors_unless_told_otherwise(
+    limit: int | None, environment: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("service.cpus.cpu_limit", lambda: limit)
     run(["config", "--check"])
     assert os.environ.get("OMP_NUM_THREADS") == expected
+
+
+@pytest.mark.parametrize(("processes", "expected"), [(1, "8"), (2, "4"), (3, "2"), (16, "1")])
+def test_processes_of_one_training_share_the_processors_but_for_a_number_of_the_users_own(
+    processes: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cpus.cpu_limit", lambda: 8)
+    monkeypatch.setattr("service.cpus._set_here", None)
+    ours: dict[str, str] = {}
+    settle_threads(ours)
+    settle_threads(ours, processes)
+    assert ours["OMP_NUM_THREADS"] == expected
+    theirs = {"OMP_NUM_THREADS": "5"}
+    settle_threads(theirs, processes)
+    assert theirs["OMP_NUM_THREADS"] == "5"

@@ -1,11 +1,14 @@
 """JSON lines in a pipe, progress bars on a terminal."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import structlog
 
 from service.logs import configure_logs, progress_bar
+from service.settings.prune import PruneSettings
 
 
 def test_in_a_pipe_every_event_is_one_json_line_with_its_context(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,12 +19,41 @@ def test_in_a_pipe_every_event_is_one_json_line_with_its_context(capsys: pytest.
     assert {"time", "level"} <= event.keys()
 
 
-def test_in_a_pipe_progress_is_some_ten_events_however_long_the_loop(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("total", "reports"), [(995, 10), (19, 10), (11, 10), (10, 10), (3, 3), (1, 1)])
+def test_in_a_pipe_progress_is_an_event_for_each_tenth_however_long_the_loop(
+    total: int, reports: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     configure_logs("json")
-    assert list(progress_bar(range(995), "steps", 995)) == list(range(995))
+    assert list(progress_bar(range(total), "steps", total, lambda: {"loss": 0.5})) == list(range(total))
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert 8 <= len(events) <= 12
-    assert (events[-1]["done"], events[-1]["total"]) == (995, 995)
+    assert len(events) == reports
+    assert (events[-1]["done"], events[-1]["total"], events[-1]["loss"]) == (total, total, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [("debug", ["point", "done"]), ("info", ["done"]), ("warning", []), ("DEBUG", ["point", "done"])]
+)
+def test_the_level_decides_what_is_told(
+    level: str, told: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", level)
+    settings = PruneSettings()
+    configure_logs("json", level=settings.log_level)
+    log = structlog.get_logger("x")
+    log.debug("point")
+    log.info("done")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == told
+
+
+def test_no_library_draws_a_bar_of_its_own_where_a_job_runs() -> None:
+    program = """
+from service.__main__ import run
+run(["config", "--check"])
+from tqdm.auto import tqdm
+list(tqdm(range(1000), desc="a bar"))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("", "")
 
 
 def test_on_a_terminal_progress_is_a_bar_and_no_json(capsys: pytest.CaptureFixture[str]) -> None:

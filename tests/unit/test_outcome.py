@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,18 @@ from hypothesis import strategies as st
 
 from service.__main__ import run
 from service.exits import MEANINGS, ExitCode
-from service.outcome import MOST_BYTES, End, add_facts, as_json, ended, place, write_outcome
+from service.outcome import (
+    MOST_BYTES,
+    End,
+    add_facts,
+    as_json,
+    begin,
+    ended,
+    note_progress,
+    place,
+    report_outcome,
+    write_outcome,
+)
 from service.redaction import redacted, redacted_values, secrets_of
 
 LONG = st.builds(lambda part, times: part * times, st.text(max_size=30), st.integers(0, 400))
@@ -74,6 +88,48 @@ def test_it_holds_what_the_job_came_to_and_nothing_of_the_job_before(tmp_path: P
     )  # fmt: skip
     write_outcome(tmp_path / "outcome", "infer", "r", ended(lambda: "runs/r/images/1"), {})
     assert "decision" not in json.loads((tmp_path / "outcome").read_text())
+
+
+def test_one_that_is_killed_leaves_what_it_was_at_and_how_far_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "outcome"
+    file.write_text('{"exit_code": 0, "artifact": "of the attempt before"}')
+    program = """
+import os, signal
+from service.logs import configure_logs, progress_bar
+from service.outcome import begin
+configure_logs("json")
+begin("train", "ours-1")
+for step in progress_bar(range(100), "training", 100):
+    if step == 55:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "OUTCOME_FILE": str(file)}, check=False, timeout=60
+    )
+    assert ended.returncode == -signal.SIGKILL
+    told = json.loads(file.read_text())
+    assert (told["job"], told["run_id"], told["exit_name"]) == ("train", "ours-1", "UNDER_WAY")
+    assert (told["doing"], told["done"], told["total"]) == ("training", 50, 100)
+    assert "memory" in told["note"]
+    assert "error" not in told
+    assert "exit_code" not in told
+
+
+def test_the_end_takes_the_place_of_the_note_whatever_still_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTCOME_FILE", str(tmp_path / "outcome"))
+    begin("prune", "ours-1")
+    report_outcome("prune", End(ExitCode.DONE))
+    note_progress("deleting", 1, 10)
+    assert json.loads((tmp_path / "outcome").read_text())["exit_name"] == "DONE"
+
+
+def test_a_long_fact_is_cut_and_what_to_do_stays() -> None:
+    told = json.loads(as_json({"job": "infer", "base": "b" * 5000, "lora": "l" * 3000, "next": "go on"}))
+    assert (told["job"], told["next"]) == ("infer", "go on")
+    assert told["lora"] == "l" * 3000
+    assert told["base"].endswith("…")
 
 
 def test_in_a_pod_it_goes_where_kubernetes_looks_and_elsewhere_nowhere(tmp_path: Path) -> None:

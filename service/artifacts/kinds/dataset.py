@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.artifacts import layout
 from service.artifacts.kinds.kind import Statement
-from service.artifacts.publishing import Artifact, publish_version
+from service.artifacts.publishing import Artifact, publish_version, read_manifest
 from service.exits import BadData
+from service.stopping import never_stop
 from service.storage.interface import ObjectStore
-from service.storage.parallel import never_stop
 
 IMAGEFOLDER = "imagefolder"
 METADATA = "metadata.csv"
@@ -105,6 +105,15 @@ def write(
 def read(store: ObjectStore, path: str) -> Dataset:
     """What the data set at `path` says of itself."""
     return Dataset.read(store, path)
+
+
+def sizes(store: ObjectStore, path: str) -> dict[Split, int]:
+    """How many images each split of the data set at `path` has, by its manifest."""
+    files = [file.path for file in read_manifest(store, path).files]
+    return {
+        split: sum(file.startswith(f"{IMAGEFOLDER}/{split}/") and file.endswith(".png") for file in files)
+        for split in SPLITS
+    }
 
 
 def write_metadata(rows: Iterable[tuple[str, str]], file: Path) -> None:

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.artifacts.documents import check_schema, first_complaint
-from service.artifacts.publishing import Artifact, publish
-from service.exits import BadData
+from service.artifacts.fetching import fetch
+from service.artifacts.publishing import Artifact, publish, read_manifest
+from service.exits import BadConfiguration, BadData
 from service.storage.interface import ObjectStore
 
 KIND = "evaluation"
@@ -25,13 +26,16 @@ SCHEMA = 2
 """Highest schema version of evaluation.json that this program reads, and the one that it writes."""
 JSON_FILE = "evaluation.json"
 PAGE_FILE = "index.html"
+REPORT_FILE = "report.md"
 
 FILES = {
     JSON_FILE: "What was measured and decided, for programs.",
     PAGE_FILE: "The same for people: one page that needs no other file and no network.",
+    REPORT_FILE: "The same in short, as a comment that a pull request can show.",
 }
 
 Outcome = Literal["promote", "hold", "reject"]
+Unit = Literal["share", "count", ""]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,20 @@ class Interval:
         return all(isfinite(end) for end in (self.value, self.low, self.high))
 
 
+@dataclass(frozen=True)
+class Missing:
+    """How many more would decide what is held, of each alone and if the gain stays what it is; null where none would."""
+
+    held_out_images: int | None
+    prompts: int | None
+    seeds: int | None
+
+    def __str__(self) -> str:
+        named = {"seed": self.seeds, "prompt": self.prompts, "held-out image": self.held_out_images}
+        ways = [f"{count} more {name}{'s' * (count > 1)}" for name, count in named.items() if count]
+        return f"about {' or '.join(ways)} would decide it" if ways else "more images would hardly decide it"
+
+
 class Finding(BaseModel):
     """What one criterion measured, and what it says by itself."""
 
@@ -59,11 +77,11 @@ class Finding(BaseModel):
     name: str = Field(description="Which criterion, in one word by which programs find it: style, adherence, …")
     title: str = Field(description="The criterion for people, in a few words.")
     explanation: str = Field(description="What is measured, in which unit, and what is good.")
-    unit: Literal["share", ""] = Field(
-        "", description="`share`: base and lora are shares from 0 to 1; else as explained."
+    unit: Unit = Field(
+        "", description="`share`: base and lora are shares from 0 to 1; `count`: of pictures; else as explained."
     )
     base: float | None = Field(description="The figure of the base model; null where only the LoRA has one.")
-    lora: float | None = Field(description="The figure of the LoRA.")
+    lora: float | None = Field(description="The figure of the LoRA; null where there was nothing to measure.")
     gain: Interval | None = Field(
         description="What the LoRA gains over the base, more is better, and its interval; null where shares decide."
     )
@@ -75,6 +93,11 @@ class Finding(BaseModel):
         description="The decision that this criterion alone would give; null where it only informs, or by version 1."
     )
     clause: str = Field(description="Why, with the figures, as a part of a sentence; empty without an outcome.")
+    missing: Missing | None = Field(
+        None,
+        description="Of what is held because its interval straddles the threshold: what would decide it. Seeds and prompts "
+        "are EVALUATE_VARIATIONS and EVALUATE_MAX_PROMPTS; more held-out images come with their captions as prompts.",
+    )
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,28 @@ class Counts:
     prompts: int
     variations: int
     held_out_images: int
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A picture of the LoRA, by its number, and the training image that is nearest to it, by its name in the data set.
+
+    cosine: of their CLIP embeddings, −1 to 1.
+    """
+
+    picture: int
+    prompt: str
+    training: str
+    cosine: float
+
+
+class Champion(BaseModel):
+    """The champion that reigned when an evaluation was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lora: str = Field(description="Path of its LoRA below ARTIFACTS_URI.")
+    version: str = Field(description="Version of this LoRA, the hash of its content.")
 
 
 class Evaluation(BaseModel):
@@ -98,7 +143,14 @@ class Evaluation(BaseModel):
     confidence: float = Field(description="Confidence of all intervals, between 0.5 and 1.")
     counts: Counts
     prompts: list[str] = Field(description="What was drawn, each prompt with `counts.variations` seeds.")
+    nearest: list[Nearest] = Field(
+        [], description="Of the prompts whose pictures come nearest to a training image, the one that comes nearest."
+    )
     lora: str = Field(description="Path of the LoRA below ARTIFACTS_URI.")
+    champion: Champion | None = Field(
+        None,
+        description="Against whom it was made; null: there was no champion, or PROMOTE_MODEL did not name the model.",
+    )
     dataset: str = Field(description="Path of the data set whose held-out images were the measure.")
     measurements: str | None = Field(
         description="Path of the measurements below ARTIFACTS_URI; null for version 1, which kept none."
@@ -115,6 +167,23 @@ def write(
 ) -> Artifact:
     """Publishes the evaluation in `folder`. parents: the LoRA, the data set, and the measurements."""
     return publish(store, folder, kind=KIND, kind_schema=SCHEMA, path=path, parents=parents, settings=recipe)
+
+
+def read(store: ObjectStore, path: str, work_dir: Path) -> Evaluation:
+    """The evaluation at `path`, verified. Raises NotFound without one, BadConfiguration for an artifact of another kind.
+
+    Raises BadData for one that is damaged, or is not of the LoRA and the data set that its manifest names.
+    """
+    manifest = read_manifest(store, path)
+    if manifest.kind != KIND:
+        raise BadConfiguration(f"{path} in {store.uri} holds the kind {manifest.kind!r}; {KIND!r} is needed there")
+    check_schema(manifest.kind_schema, SCHEMA, f"{store.uri}/{path}")
+    found = read_json(fetch(store, path, work_dir))
+    if [found.lora, found.dataset] != manifest.parents[:2]:
+        raise BadData(
+            f"{path} in {store.uri} is of {found.lora} and {found.dataset}, and its manifest names {manifest.parents}"
+        )
+    return found
 
 
 def write_json(evaluation: Evaluation, folder: Path) -> None:

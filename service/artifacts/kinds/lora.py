@@ -1,4 +1,10 @@
-"""A LoRA: weights in two forms, a model card, what was measured on the way, curves and samples."""
+"""A LoRA: its weights, a model card, what was measured on the way, curves and samples.
+
+Version 2 has the weights for other programs in a folder of their own, under the run's name, and none of a DoRA, which those
+programs apply otherwise than it was trained; in the weights for diffusers, alpha is the rank, and the names in the text encoder
+begin with `text_encoder.text_model.`. Version 1 has `kohya_lora_weights.safetensors` in its place, and the alpha in the header
+of the weights for diffusers.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,7 +27,8 @@ SAMPLES = "samples.png"
 
 FILES = {
     "pytorch_lora_weights.safetensors": "The weights as diffusers reads them.",
-    "kohya_lora_weights.safetensors": "The same as kohya's scripts, ComfyUI and the web interfaces read them.",
+    "comfyui-a1111-invokeai-kohya/<run>.safetensors": "The same as these programs read them; not of a DoRA, nor of a LoRA "
+    "from elsewhere.",
     CARD: "Model card: what it is, how it was made, how to use it.",
     METRICS: "What was measured on the way, a line of JSON each, by step.",
     CURVES: "The same as a picture.",
@@ -36,8 +43,12 @@ class Lora(Statement):
     """A published LoRA. Its one parent is the data set that it was trained on."""
 
     KIND = "lora"
+    SCHEMA = 2
 
     parents: list[str] = Field(description="Paths of the artifacts that it was made of.")
+    scale: float = Field(
+        1.0, description="Strength at which it is to be used; the registry may say another for a champion."
+    )
 
     @classmethod
     def of(cls, path: str, manifest: Manifest) -> "Lora":

@@ -1,7 +1,6 @@
 """Captions for the accepted images: their owner's, or a captioner's, which are said once and remembered."""
 
 import hashlib
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -13,11 +12,12 @@ from PIL import Image
 
 from service import stopping
 from service.artifacts import layout
+from service.artifacts.lines import CaptionLine, from_lines, to_lines
 from service.dataset.candidates import Record
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
 from service.dataset.notes import Note
 from service.diffusion.families import token_counter
-from service.exits import OutOfDeviceMemory
+from service.exits import BadData, OutOfDeviceMemory
 from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
 from service.storage.interface import ObjectStore
@@ -167,9 +167,9 @@ class CaptionCache:
 
         def read(key: str) -> None:
             try:
-                entries = [json.loads(line) for line in self._store.get(key).splitlines()]
-                found.update({str(e["sha256"]): str(e["text"]) for e in entries if e["sha256"] in wanted})
-            except (ValueError, KeyError, TypeError) as error:
+                lines = from_lines(CaptionLine, self._store.get(key).splitlines(), key)
+                found.update({line.sha256: line.text for line in lines if line.sha256 in wanted})
+            except BadData as error:
                 log.warning("cached captions are read as none", key=key, error=str(error))
 
         below = layout.CaptionsCache(self._captioner).path
@@ -178,7 +178,7 @@ class CaptionCache:
 
     def remember(self, texts: Mapping[str, str]) -> None:
         """Stores a batch as one object. Two writers of the same batch write the same bytes under the same key."""
-        lines = "".join(json.dumps({"sha256": sha256, "text": text}) + "\n" for sha256, text in texts.items()).encode()
+        lines = to_lines(CaptionLine(sha256=sha256, text=text) for sha256, text in texts.items())
         self._store.put(layout.Captions(self._captioner, hashlib.sha256(lines).hexdigest()[:32]).path, lines)
 
 

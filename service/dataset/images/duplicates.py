@@ -1,40 +1,13 @@
 """Images that look alike: two perceptual hashes and the colour must agree."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-REDUCED = (64, 64)
-COLOUR_DISTANCE = 24
-"""Of 255, in each channel of the mean colour. The hashes are of shades of grey: a red heart and a green one are equal to
-them, and palettes are half of what a style in few colours consists of."""
+from service.diffusion.looks import COLOUR_DISTANCE, Look, channels
+
 PAIRS_AT_ONCE = 1 << 21
-
-
-class Look(NamedTuple):
-    """What two images that look alike share: 64-bit hashes, and the mean colour as 0xRRGGBB."""
-
-    phash: int
-    dhash: int
-    colour: int
-
-    @classmethod
-    def parse(cls, mark: str) -> "Look":
-        """The look that is written as `phash:dhash:colour`, in hexadecimal."""
-        phash, dhash, colour = (int(part, 16) for part in mark.split(":"))
-        return cls(phash, dhash, colour)
-
-
-def look_of(image: Image.Image) -> Look:
-    """The look of an RGB image, from a reduced copy: of a 512² image phash alone would take 11 ms, all of this takes one."""
-    small = image.resize(REDUCED, Image.Resampling.BOX)
-    grey = small.convert("L")
-    red, green, blue = (int(value) for value in np.asarray(small).reshape(-1, 3).mean(axis=0).round())
-    return Look(int(str(imagehash.phash(grey)), 16), int(str(imagehash.dhash(grey)), 16), red << 16 | green << 8 | blue)
 
 
 def near_any(looks: Sequence[Look], others: Sequence[Look], distance: int) -> list[int | None]:
@@ -47,7 +20,7 @@ def near_any(looks: Sequence[Look], others: Sequence[Look], distance: int) -> li
         phash, dhash, colour = (np.uint64(part) for part in look)
         near = np.bitwise_count(table[:, 0] ^ phash) <= distance
         near &= np.bitwise_count(table[:, 1] ^ dhash) <= distance
-        near &= (np.abs(_channels(table[:, 2]) - _channels(np.array([colour]))) <= COLOUR_DISTANCE).all(axis=1)
+        near &= (np.abs(channels(table[:, 2]) - channels(np.array([colour]))) <= COLOUR_DISTANCE).all(axis=1)
         indices = np.flatnonzero(near)
         found.append(int(indices[0]) if len(indices) else None)
     return found
@@ -76,7 +49,7 @@ def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
 def _clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
     """For each of the (N, 3) different looks the lowest place in its cluster."""
     phash, dhash = looks[:, 0], looks[:, 1]
-    channels = _channels(looks[:, 2])
+    colours = channels(looks[:, 2])
     labels = np.arange(len(looks))
     rows = max(1, PAIRS_AT_ONCE // len(looks))
     for start in range(0, len(looks), rows):
@@ -84,18 +57,13 @@ def _clusters(looks: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
         left, right = np.nonzero(near)
         left, right = left[right > left] + start, right[right > left] + start
         alike = np.bitwise_count(dhash[left] ^ dhash[right]) <= distance
-        alike &= (np.abs(channels[left] - channels[right]) <= COLOUR_DISTANCE).all(axis=1)
+        alike &= (np.abs(colours[left] - colours[right]) <= COLOUR_DISTANCE).all(axis=1)
         left, right = left[alike], right[alike]
         for row, others in zip(*_grouped(left, right), strict=True):
             joined = np.unique(labels[np.append(others, row)])
             if len(joined) > 1:
                 labels[np.isin(labels, joined)] = joined[0]
     return labels
-
-
-def _channels(colours: NDArray[np.uint64]) -> NDArray[np.int16]:
-    """Red, green and blue of (N,) colours: (N, 3)."""
-    return np.stack([colours >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(np.int16)
 
 
 def _grouped(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[list[int], list[NDArray[np.int64]]]:

@@ -5,10 +5,9 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageFile, features
+from PIL import Image, ImageFile
 
 from service.dataset.candidates import Reason, Rejection
-from service.exits import BadConfiguration
 
 # The formats of images on the web. Each further decoder is one more that hostile bytes can reach.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -26,20 +25,11 @@ HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"
 
 @cache
 def formats_with(extra: tuple[str, ...]) -> tuple[str, ...]:
-    """Pillow's names of the formats that are opened; `extra` are words of DATA_PREP_EXTRA_FORMATS.
-
-    Raises BadConfiguration where the library for one is not installed.
-    """
+    """Pillow's names of the formats that are opened; `extra` are words of DATA_PREP_EXTRA_FORMATS, whose decoders are there."""
     if "heic" in extra:
-        try:
-            from pillow_heif import register_heif_opener  # many images need none of it
-        except ImportError as error:
-            raise BadConfiguration(
-                "DATA_PREP_EXTRA_FORMATS=heic needs a library that is not installed: pip install 'sdlora[heic]'"
-            ) from error
+        from pi_heif import register_heif_opener  # installed by who wants it
+
         register_heif_opener()
-    if "avif" in extra and not features.check("avif"):
-        raise BadConfiguration("DATA_PREP_EXTRA_FORMATS=avif needs a Pillow that was built with AVIF")
     return (*FORMATS, *(EXTRA_FORMATS[word] for word in extra))
 
 

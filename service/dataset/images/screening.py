@@ -9,9 +9,9 @@ from PIL import Image
 
 from service.dataset.candidates import Features, Reason
 from service.dataset.images.decoding import decode
-from service.dataset.images.duplicates import look_of
 from service.dataset.images.formats import formats_with
 from service.dataset.images.resizing import shaped
+from service.diffusion.looks import look_of
 from service.settings.data_prep import DataPrepSettings
 from service.storage.disk import disk_errors
 

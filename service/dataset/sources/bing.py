@@ -159,7 +159,7 @@ def search(query: str, *, licence: str, most: int, timeout: float) -> list[Candi
     try:
         for page in stopping.interruptible(_Index(query, licence, timeout).pages()):
             links += page
-            log.info("index page read", query=query, links=len(links))
+            log.debug("index page read", query=query, links=len(links))
             if len(links) >= most:
                 break
     except UNANSWERED as error:

@@ -21,10 +21,11 @@ from service.storage.keys import is_safe
 
 
 class FolderSource:
-    """The files below a local folder; the folders `own` inside are passed over."""
+    """The files below a local folder, which the user calls `name`; the folders `own` inside are passed over."""
 
-    def __init__(self, folder: Path, own: Sequence[Path] = (), parents: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, name: str, own: Sequence[Path] = (), parents: Sequence[str] = ()) -> None:
         self._folder = folder
+        self.place = f"DATA_PREP_FOLDER={name}"
         self.parents = list(parents)
         with disk_errors(folder, "DATA_PREP_FOLDER"):
             files = {file.relative_to(folder).as_posix(): file.stat() for file in _files_below(folder, own)}
@@ -59,12 +60,13 @@ class BucketSource:
     """The objects below an S3 prefix. Those of more than `max_bytes` are not downloaded."""
 
     def __init__(self, store: ObjectStore, max_bytes: int) -> None:
+        self.place = f"DATA_PREP_FOLDER={store.uri}"
         self.parents: list[str] = []
         self._store = store
         self._max_bytes = max_bytes
         found = {stored.key: stored.size for stored in sorted(store.list(""))}
         if not found:
-            raise MissingInput(f"DATA_PREP_FOLDER={store.uri} holds no object; check the bucket and the prefix")
+            raise MissingInput(f"{self.place} holds no object; check the bucket and the prefix")
         # Tools that show a bucket as folders mark an empty one by an empty object.
         marks = {key for key, size in found.items() if key.endswith("/") and not size}
         self._sizes = {key: size for key, size in found.items() if key not in marks and not is_leftover(key)}

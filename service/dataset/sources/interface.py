@@ -21,13 +21,15 @@ class Captioned(NamedTuple):
 
 
 class Source(Protocol):
-    """A place with images. `parents` are the published artifacts that they come from.
+    """A place with images. `place` names it in messages: the variable that says where it is, with its value. `parents`
+    are the published artifacts that the images come from.
 
     `state` stands for the content now: it changes when the list of candidates does. It is empty for a search, which
     answers differently from one day to the next. `notes` counts what of its captions was not taken as it came. `reading`
     lends the means to read candidates, for many at once.
     """
 
+    place: str
     parents: list[str]
 
     def state(self) -> str: ...

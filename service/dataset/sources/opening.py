@@ -22,15 +22,15 @@ def open_source(settings: DataPrepSettings, store: ObjectStore) -> Source:
         return UrlSource(settings)
     folder = settings.folder or ""
     if folder == MINIATURE:
-        return FolderSource(miniature.SAMPLES)
+        return FolderSource(miniature.SAMPLES, folder)
     if folder.startswith("s3://"):
         return BucketSource(open_store(folder), settings.fetch_max_bytes)
     if (local := Path(folder).expanduser()).is_dir():
-        return FolderSource(local, own=_own_folders(settings))
+        return FolderSource(local, folder, own=_own_folders(settings))
     artifact = _published(store, folder, settings.work_dir)
     # Of a data set the images alone: its report and provenance are no candidates.
     images = artifact / "imagefolder"
-    return FolderSource(images if images.is_dir() else artifact, parents=[folder.rstrip("/")])
+    return FolderSource(images if images.is_dir() else artifact, folder, parents=[folder.rstrip("/")])
 
 
 def _own_folders(settings: DataPrepSettings) -> list[Path]:

@@ -3,7 +3,10 @@
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urldefrag
 
 import structlog
 
@@ -44,12 +47,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def candidates_of(content: bytes, place: str) -> Captioned:
-    """A candidate for each row with a URL, in the order of the file; `place` is for messages.
+def candidates_of(content: bytes, name: str) -> Captioned:
+    """A candidate for each row with a URL, in the order of the file; `name` is for messages.
 
     Raises BadData for a file that is no table, that has no column `url`, or that cannot be meant as it stands.
     """
-    name = f"DATA_PREP_URLS={place}"
     reading = Reading(name, keys=URL_COLUMNS, texts=CAPTION_COLUMNS, others=OTHER_COLUMNS, is_key=_is_url)
     columns, rows = read_table(content, reading)
     if not set(URL_COLUMNS) & set(columns):
@@ -65,7 +67,7 @@ def candidates_of(content: bytes, place: str) -> Captioned:
         if not (url := cells.get("url")):
             notes[Note.ROWS_WITHOUT_IMAGE] += 1
             continue
-        if (text := cells.get(caption)) and captions.setdefault(url, text) != text:
+        if (text := cells.get(caption)) and captions.setdefault(urldefrag(url).url, text) != text:
             notes[Note.CAPTIONED_TWICE] += 1
         candidates.append(
             Candidate(
@@ -78,7 +80,20 @@ def candidates_of(content: bytes, place: str) -> Captioned:
         )
     if notes:
         log.warning("captions were not read", **{str(note): count for note, count in notes.items()})
-    return Captioned(candidates, notes)
+    return Captioned(_with_later_captions(candidates, captions), notes)
+
+
+def _with_later_captions(candidates: Sequence[Candidate], captions: Mapping[str, str]) -> list[Candidate]:
+    """The candidates; the first of its URL, which alone is looked at, has the caption of a later row where it has none."""
+    seen: set[str] = set()
+    found = []
+    for candidate in candidates:
+        url = urldefrag(candidate.origin).url
+        if url not in seen and candidate.caption is None:
+            candidate = replace(candidate, caption=captions.get(url))
+        seen.add(url)
+        found.append(candidate)
+    return found
 
 
 def _is_url(cell: str) -> bool:

@@ -22,8 +22,9 @@ class _WebSource:
 
     parents: list[str] = []  # noqa: RUF012 - nobody writes to it
 
-    def __init__(self, settings: DataPrepSettings) -> None:
+    def __init__(self, settings: DataPrepSettings, place: str) -> None:
         self._settings = settings
+        self.place = place
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Read]:
@@ -37,6 +38,9 @@ class _WebSource:
 
 class BingSource(_WebSource):
     """One or several searches."""
+
+    def __init__(self, settings: DataPrepSettings) -> None:
+        super().__init__(settings, f"DATA_PREP_QUERY={', '.join(settings.query)}")
 
     def state(self) -> str:
         return ""
@@ -59,9 +63,8 @@ class UrlSource(_WebSource):
     """A CSV or Parquet file."""
 
     def __init__(self, settings: DataPrepSettings) -> None:
-        super().__init__(settings)
-        self._place = settings.urls or ""
-        self._content = read_list(self._place)
+        super().__init__(settings, f"DATA_PREP_URLS={settings.urls}")
+        self._content = read_list(settings.urls or "")
 
     def state(self) -> str:
         return digest(self._content)
@@ -74,7 +77,7 @@ class UrlSource(_WebSource):
 
     @cached_property
     def _captioned(self) -> Captioned:
-        return candidates_of(self._content, self._place)
+        return candidates_of(self._content, self.place)
 
 
 def _interleaved(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:

@@ -1,6 +1,6 @@
 """The same prompts and seeds by the base model and by the LoRA: drawn once, published as images, read again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from service.artifacts import layout
 from service.artifacts.fetching import fetch
 from service.artifacts.kinds import images
 from service.artifacts.kinds.images import BASE, GRID, LORA
+from service.artifacts.places import Place
 from service.artifacts.recipes import Result, result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.files import Origin, write_grid, write_pictures
@@ -32,7 +33,7 @@ class Comparison:
     """What is drawn, and what the images are known by.
 
     Each of the prompts is drawn with the seeds seed, seed + 1, … as often as there are variations. lora: its path below
-    ARTIFACTS_URI; lora_scale: its strength; recipe: the identity of the images.
+    ARTIFACTS_URI; lora_scale: its strength; recipe: the identity of the images; place: where such images lie, by run and key.
     """
 
     prompts: Sequence[str]
@@ -42,6 +43,7 @@ class Comparison:
     lora: str
     lora_scale: float
     recipe: Mapping[str, Any]
+    place: Callable[[str, str], Place] = layout.Images
 
     @property
     def requests(self) -> list[Request]:
@@ -55,7 +57,7 @@ def images_of(run: Run, settings: DiffusionSettings, comparison: Comparison) -> 
     Finished batches are kept in the store while it is under way. Raises BadData for a LoRA that does not fit the base model,
     Stopped when a stop was requested.
     """
-    result = result_of(run, layout.Images, settings, comparison.recipe)
+    result = result_of(run, comparison.place, settings, comparison.recipe)
     under_way = layout.Drawing(run.run_id, result.key).path
     if result.made:
         log.info("already complete", images=result.path)
@@ -74,8 +76,8 @@ def _draw_and_publish(run: Run, settings: DiffusionSettings, comparison: Compari
         of_base = replace(origin, recipe={**comparison.recipe, "lora": None, "lora_version": None})
         write_pictures(folder / BASE, base, comparison.requests, of_base)
         write_pictures(folder / LORA, lora, comparison.requests, origin)
-        sides = (by_prompt(side, comparison.variations) for side in (base, lora))
-        grid = comparison_grid(comparison.prompts, *sides)
+        above, below = (by_prompt(side, comparison.variations) for side in (base, lora))
+        grid = comparison_grid(comparison.prompts, above, below)
         write_grid(folder / GRID, grid, base[0].size, comparison.requests, origin)
         recipe = comparison.recipe
         images.write(run.store, folder, path=result.path, lora=comparison.lora, recipe=recipe)

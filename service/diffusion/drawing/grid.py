@@ -1,4 +1,4 @@
-"""One picture that shows the base model above the LoRA."""
+"""One picture that shows the base model above the LoRA, or other pairs one above the other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ BACKGROUND = "#ffffff"
 INK = "#202020"
 
 
+SIDES = ("base", "LoRA")
+
+
 @dataclass(frozen=True)
 class Block:
     """Neighbouring columns of one prompt: its variations, or as many of them as fit into one band."""
@@ -32,18 +35,19 @@ def comparison_grid(
     prompts: Sequence[str],
     base_images: Sequence[Sequence[Image.Image]],
     lora_images: Sequence[Sequence[Image.Image]],
+    labels: tuple[str, str] = SIDES,
 ) -> Image.Image:
     """The same prompts and seeds as the base (top row) and the LoRA (bottom row) draw them; a column each.
 
-    `base_images[p][v]` and `lora_images[p][v]` are variation v of prompt p. Above 12 columns the grid goes on in further
-    bands of base over LoRA. Images below 192 px are enlarged by a whole factor without smoothing, so that their pixels
-    can be seen as they are; those above 256 px are reduced to 256.
+    `base_images[p][v]` and `lora_images[p][v]` are variation v of prompt p; `labels` stand before the two rows. Above 12
+    columns the grid goes on in further bands of base over LoRA. Images below 192 px are enlarged by a whole factor without
+    smoothing, so that their pixels can be seen as they are; those above 256 px are reduced to 256.
     """
     blocks = _blocks(prompts, base_images, lora_images)
     if not blocks:
         raise ValueError("a grid needs at least one image")
     cell = max(max(shown(image).size) for block in blocks for image in block.base + block.lora)
-    bands = [_draw_band(band, cell) for band in _bands(blocks)]
+    bands = [_draw_band(band, cell, labels) for band in _bands(blocks)]
     grid = Image.new("RGB", (max(band.width for band in bands), sum(band.height for band in bands)), BACKGROUND)
     top = 0
     for band in bands:
@@ -85,7 +89,7 @@ def _bands(blocks: Sequence[Block]) -> list[list[Block]]:
     return bands
 
 
-def _draw_band(blocks: Sequence[Block], cell: int) -> Image.Image:
+def _draw_band(blocks: Sequence[Block], cell: int, labels: tuple[str, str]) -> Image.Image:
     font = ImageFont.load_default(FONT_SIZE)
     captions = [wrapped(block.prompt, len(block.base) * (cell + GAP) - GAP, font) for block in blocks]
     caption_height = max(len(lines) for lines in captions) * LINE_HEIGHT
@@ -94,7 +98,7 @@ def _draw_band(blocks: Sequence[Block], cell: int) -> Image.Image:
     width = LABEL_WIDTH + columns * (cell + GAP) + (len(blocks) - 1) * PROMPT_GAP
     band = Image.new("RGB", (width, rows[1] + cell + GAP), BACKGROUND)
     draw = ImageDraw.Draw(band)
-    for label, top in zip(("base", "LoRA"), rows, strict=True):
+    for label, top in zip(labels, rows, strict=True):
         draw.text((GAP, top + cell / 2), label, INK, font, anchor="lm")
     left = LABEL_WIDTH
     for block, lines in zip(blocks, captions, strict=True):

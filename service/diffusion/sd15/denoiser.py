@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from service.diffusion.family import Condition, Denoiser, LoraFiles, NoiseScheduler, Sampler
-from service.diffusion.lora import WEIGHTS_NAME
-from service.diffusion.sd15.lora_files import KOHYA_NAME, PIPELINE, save_lora
+from service.diffusion.sd15.lora_files import save_lora
 from service.diffusion.sd15.prompts import STATES, TOKENS
 from service.diffusion.sd15.sampler import UNetSampler
 from service.settings.train import TrainSettings
@@ -58,8 +57,6 @@ class UNetDenoiser(Denoiser):
         """Draws by DDIM. The autoencoder is loaded for it, and goes with it."""
         return UNetSampler(self.unet, self.states, noise_scheduler, settings)
 
-    def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
-        """Both files of `save_lora`."""
-        save_lora(folder, self, facts)
-        inside = "the U-Net" if self.text_encoder is None else "U-Net and text encoder"
-        return LoraFiles(PIPELINE, WEIGHTS_NAME, KOHYA_NAME, inside, tag="stable-diffusion")
+    def export(self, folder: Path, name: str, facts: Mapping[str, str]) -> LoraFiles:
+        """The files of `save_lora`."""
+        return save_lora(folder, self, name, facts)

@@ -22,7 +22,7 @@ from service.diffusion.sd15.latents import load_vae
 from service.diffusion.sd15.noise import DDPMNoise
 from service.exits import BadData
 from service.settings.models import DiffusionSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 ADAPTER = "style"
 SAMPLERS = {

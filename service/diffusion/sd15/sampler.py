@@ -10,7 +10,7 @@ from torch import Tensor
 from service.diffusion.family import Condition, NoiseScheduler
 from service.diffusion.sd15.latents import load_vae
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 
 class UNetSampler:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures
 from service.evaluation.metrics import adherence_gain, mean
+from service.evaluation.missing import doubt_of_mean
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
@@ -19,8 +20,9 @@ def _measure(sample: Sample) -> Mapping[str, ArrayLike]:
 
 def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures:
     base, lora = (measurements.arrays[f"{side}_clip_scores"] for side in ("base", "lora"))
-    gain = adherence_gain(base, lora, measurements.of.prompts, settings.confidence)
-    return Figures(mean(base), mean(lora), gain)
+    of = measurements.of
+    gain = adherence_gain(base, lora, of.prompts, settings.confidence)
+    return Figures(mean(base), mean(lora), gain, doubt_of_mean(lora - base, of.prompts, len(of.held_out)))
 
 
 ADHERENCE = Criterion(

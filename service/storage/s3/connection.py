@@ -28,7 +28,7 @@ from service.exits import AccessDenied
 from service.settings.s3 import S3Settings
 from service.storage.interface import NotFound
 from service.storage.patience import LONGEST_PAUSE, Patience
-from service.storage.s3.demands import Demands
+from service.storage.s3.demands import CHECKSUMS, Demands
 from service.storage.s3.errors import (
     NONSENSE,
     NOT_THERE,
@@ -84,7 +84,7 @@ class Connection:
 
     def _new_client(self, session: botocore.session.Session) -> "S3Client":
         """A client for a session that has none yet: boto3 takes no second one."""
-        client = new_client(session, self._settings, checksums=self._demands.checksums)
+        client = new_client(session, self._settings, checksums=CHECKSUMS in self._demands.known)
         self._demands.heed_in(client)
         client.meta.events.register("response-received.s3", refuse_page)
         return client
@@ -114,15 +114,23 @@ class Connection:
     def _as_asked(self, action: "Callable[[S3Client], Answer]", client: "S3Client") -> Answer:
         """Once, and again with what a refusal asks for."""
         while True:
+            heeded = self._demands.known
             try:
                 return action(client)
             except ClientError as error:
-                if not self._demands.learn_from(error):
+                if not self._demands.learn_from(error, heeded):
                     raise
-                if self._demands.checksums and not sends_checksums(client):
-                    with self._lock:
-                        self._session = botocore.session.get_session()
-                        self._client = client = self._new_client(self._session)
+                client = self._as_demanded(client)
+
+    def _as_demanded(self, client: "S3Client") -> "S3Client":
+        """The client itself, or one that sends the checksums that are asked for."""
+        if CHECKSUMS not in self._demands.known or sends_checksums(client):
+            return client
+        with self._lock:
+            if not sends_checksums(self._client):
+                self._session = botocore.session.get_session()
+                self._client = self._new_client(self._session)
+            return self._client
 
     def _renewed(self, refused: "S3Client") -> bool:
         """Whether there are other credentials than those that were refused, and puts them to use.

@@ -4,6 +4,7 @@ Buckets with object lock want Content-MD5 (OCI), or that or a checksum (AWS), wi
 refuse it. Some servers and proxies answer `Expect: 100-continue` with 417.
 """
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,25 +19,30 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 WRITES = ("PutObject", "UploadPart")
+MD5, CHECKSUMS, NO_EXPECT = "Content-MD5", "a checksum", "no Expect"
 
 
 class Demands:
     """What one server has asked for so far. Used by many threads at once."""
 
     def __init__(self) -> None:
-        self.md5 = False
-        self.checksums = False
-        """Those that boto3 computes by itself; the client must be a new one."""
-        self.no_expect = False
+        self._lock = threading.Lock()
+        self.known: frozenset[str] = frozenset()
+        """MD5 and NO_EXPECT are heeded by the client; for CHECKSUMS, which boto3 computes, it must be a new one."""
 
-    def learn_from(self, error: ClientError) -> bool:
-        """Whether the refusal asks for something that was not sent, so that the request is worth a repetition."""
+    def learn_from(self, error: ClientError, heeded: frozenset[str]) -> bool:
+        """Whether the refusal asks for something, so that the request is worth a repetition.
+
+        heeded: what was known when the request was made; to be asked for it again is no news.
+        """
         asked = _asked_for(error)
-        if asked is None or getattr(self, asked):
+        if asked is None or asked in heeded:
             return False
-        setattr(self, asked, True)
-        message = error.response.get("Error", {}).get("Message", "")
-        log.info("the server asks for more than others, and gets it from now on", asked=asked, reason=message)
+        with self._lock:
+            if asked not in self.known:
+                reason = error.response.get("Error", {}).get("Message", "")
+                log.info("the server asks for more than others, and gets it from now on", asked=asked, reason=reason)
+            self.known |= {asked}
         return True
 
     def heed_in(self, client: "S3Client") -> None:
@@ -46,24 +52,24 @@ class Demands:
         client.meta.events.register_last("before-call.s3", self._drop_expect)
 
     def _add_md5(self, params: dict[str, Any], **_: Any) -> None:
-        if self.md5:
+        if MD5 in self.known:
             params["ContentMD5"] = content_md5(params["Body"])
 
     def _drop_expect(self, params: dict[str, Any], **_: Any) -> None:
-        if self.no_expect:
+        if NO_EXPECT in self.known:
             params["headers"].pop("Expect", None)
 
 
 def _asked_for(error: ClientError) -> str | None:
-    """The name of the demand in a refusal; None for one that asks for nothing."""
+    """The demand in a refusal; None for one that asks for nothing."""
     if status_of(error) == 417:
-        return "no_expect"
+        return NO_EXPECT
     text = f"{code_of(error)} {error.response.get('Error', {}).get('Message', '')}".lower().replace("-", "")
     # Of a Content-MD5 or a checksum that does not fit the same words are said.
     if status_of(error) != 400 or code_of(error) in DAMAGED_ON_THE_WAY:
         return None
     if "contentmd5" in text:
-        return "md5"
+        return MD5
     if "checksum" in text and any(word in text for word in ("requir", "missing", "must")):
-        return "checksums"
+        return CHECKSUMS
     return None

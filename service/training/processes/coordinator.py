@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from service import stopping
 from service.exits import Stopped
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 
 class _MainActivity(IntEnum):

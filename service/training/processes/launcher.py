@@ -20,6 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from service import stopping
+from service.cpus import settle_threads
 from service.exits import BadConfiguration, ExitCode, PeerLost, Stopped, WorkerFailed
 from service.settings.train import TrainSettings
 
@@ -103,6 +104,7 @@ def run_workers(worker_main: WorkerMain, settings: TrainSettings, workers: Worke
     Raises WorkerFailed with the exit code of the worker that failed for a reason of its own, Stopped when they stopped
     because they were asked to, PeerLost for one that was killed.
     """
+    settle_threads(os.environ, workers.processes)
     log.info("workers started", processes=workers.processes, nodes=workers.nodes, node_rank=workers.node_rank)
     flags = SharedFlags()
     try:

@@ -25,6 +25,7 @@ PATHS_OF_BEFORE = {
     "runs/local/lora": layout.Lora("local"),
     "runs/local/samples/step-00000020": layout.Samples("local", 20),
     "runs/local/images/0123456789ab": layout.Images("local", "0123456789ab"),
+    "runs/local/unprompted/0123456789ab": layout.Unprompted("local", "0123456789ab"),
     "runs/local/evaluation/0123456789ab": layout.Evaluation("local", "0123456789ab"),
     "runs/local/drawing/0123456789ab": layout.Drawing("local", "0123456789ab"),
     "runs/local/tensorboard/0123456789ab": layout.Tensorboard("local", "0123456789ab"),

@@ -1,10 +1,14 @@
 """A Stable Diffusion small enough for tests, with weights at random."""
 
+from pathlib import Path
+
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors import safe_open
 
 from service.diffusion.lora import lora_parameters
 from service.diffusion.sd15.lora import add_lora
+from service.diffusion.sd15.lora_files import ELSEWHERE
 from service.settings.train import TrainSettings
 
 
@@ -35,3 +39,14 @@ def trained(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     for parameter in lora_parameters(unet):
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
     return unet
+
+
+def elsewhere(name: str) -> str:
+    """The path of the file for other programs, of a run of this name."""
+    return f"{ELSEWHERE}/{name}.safetensors"
+
+
+def header_of(file: Path) -> dict[str, str]:
+    """What the header of a safetensors file says besides the tensors."""
+    with safe_open(file, "pt") as content:
+        return dict(content.metadata())

@@ -21,7 +21,7 @@ from service.diffusion.family import Condition, Denoiser, LoraFiles, NoiseSchedu
 from service.diffusion.lora import WEIGHTS_NAME, add_adapter, check_targets, load_lora_state, lora_state
 from service.settings.models import DiffusionSettings
 from service.settings.train import TrainSettings
-from service.storage.parallel import StopCheck
+from service.stopping import StopCheck
 
 WORDS, WIDTH, CHANNELS, PATCH = 6, 12, 4, 8
 TIMESTEPS = 1000
@@ -88,9 +88,17 @@ class FlowDenoiser(Denoiser):
 
         return draw
 
-    def export(self, folder: Path, facts: Mapping[str, str]) -> LoraFiles:
+    def export(self, folder: Path, name: str, facts: Mapping[str, str]) -> LoraFiles:
         save_file(lora_state(self), folder / WEIGHTS_NAME, metadata=dict(facts))
-        return LoraFiles("FlowPipeline", WEIGHTS_NAME, WEIGHTS_NAME, "the transformer", "flow")
+        return LoraFiles(
+            pipeline="FlowPipeline",
+            weights=WEIGHTS_NAME,
+            needs="diffusers",
+            elsewhere=None,
+            missing="they know no such family",
+            inside="the transformer",
+            tag="flow",
+        )
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from service.diffusion.family import Family
 from service.diffusion.held_out import losses_of
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.lora import WEIGHTS_NAME, lora_parameters
-from service.exits import BadConfiguration
+from service.exits import BadConfiguration, BadData
 from service.jobs import infer as infer_job
 from service.jobs import train as train_job
 from service.settings.infer import InferSettings
@@ -184,7 +184,7 @@ def test_its_held_out_loss_is_measured_on_the_pipeline_as_it_is(images: list[Cap
     trainer = trainer_of(images, settings, FlowFamily(settings))
     for parameter in lora_parameters(trainer.unwrapped):
         parameter.data += 0.1
-    trainer.unwrapped.export(tmp_path, {})
+    trainer.unwrapped.export(tmp_path, "flow", {})
     pipeline = FlowFamily(settings).open_pipeline(settings)
     base = losses_of(pipeline, images[:2], settings.resolution)
     pipeline.put_on_lora(tmp_path)
@@ -213,6 +213,12 @@ def test_a_model_of_another_family_is_refused_before_anything_of_it_is_loaded(as
         BadConfiguration, match=r"MODEL_BASE=\S+xl is a StableDiffusionXLPipeline; .* StableDiffusionPipeline"
     ):
         ask(settings)
+
+
+@pytest.mark.parametrize("index", ['{"_class_name": "StableDi', "[1]", "null", "\0"])
+def test_an_index_that_is_none_is_damage_and_no_bug(index: str, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"MODEL_BASE=\S+cut is damaged: its model_index.json"):
+        family_name(base_model(tmp_path / "cut", index))
 
 
 def test_a_folder_without_an_index_is_taken_for_the_first_family(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from service.diffusion.clip import clip_scores
+from service.diffusion.clip import Clip, clip_embeddings, clip_scores
 from service.diffusion.models import ModelFiles
 from service.evaluation.adherence import content_of
 from service.exits import BadData
@@ -84,22 +84,33 @@ def test_scores_are_a_hundred_times_the_cosine_of_image_and_text_and_never_below
         output = model(**processor(text=prompts, images=images, return_tensors="pt", padding=True))
     cosines = (output.image_embeds * output.text_embeds).sum(dim=1)
     assert (cosines < 0).any(), "a cosine below zero, or the clamp would go untested"
-    assert clip_scores(images, prompts, clip) == pytest.approx((100 * cosines).clamp(min=0).tolist(), abs=1e-3)
+    assert clip_scores(images, prompts, Clip(clip)) == pytest.approx((100 * cosines).clamp(min=0).tolist(), abs=1e-3)
 
 
 def test_a_score_does_not_depend_on_the_batch_it_is_computed_in(clip: ModelFiles) -> None:
     images, prompts = pictures(35), [letter * (1 + number % 7) for number, letter in enumerate(LETTERS + LETTERS[:9])]
-    whole = clip_scores(images, prompts, clip)
+    loaded = Clip(clip)
+    whole = clip_scores(images, prompts, loaded)
     assert len(whole) == 35
-    assert [clip_scores([images[i]], [prompts[i]], clip)[0] for i in (0, 33)] == pytest.approx(
+    assert [clip_scores([images[i]], [prompts[i]], loaded)[0] for i in (0, 33)] == pytest.approx(
         [whole[0], whole[33]], abs=1e-3
     )
 
 
 def test_a_prompt_longer_than_the_text_encoder_reads_is_cut(clip: ModelFiles) -> None:
-    assert len(clip_scores(pictures(1), ["a very long prompt " * 20], clip)) == 1
+    assert len(clip_scores(pictures(1), ["a very long prompt " * 20], Clip(clip))) == 1
+
+
+def test_embeddings_are_those_of_the_model_at_length_1_in_the_order_of_any_number_of_images(clip: ModelFiles) -> None:
+    images = pictures(35)
+    model, processor = CLIPModel.from_pretrained(clip.name).eval(), CLIPProcessor.from_pretrained(clip.name)
+    with torch.no_grad():
+        expected = model(**processor(text=["a"], images=images, return_tensors="pt")).image_embeds.numpy()
+    found = clip_embeddings(iter(images), Clip(clip))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_a_folder_without_a_clip_is_named_with_its_setting(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="MODEL_CLIP"):
-        clip_scores(pictures(1), ["a"], ModelFiles("MODEL_CLIP", str(tmp_path), {"local_files_only": True}))
+        Clip(ModelFiles("MODEL_CLIP", str(tmp_path), {"local_files_only": True}))

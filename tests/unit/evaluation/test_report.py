@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Mapping
 from html import unescape
 from html.parser import HTMLParser
 from math import nan
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 
 from service.artifacts.documents import WrittenByNewer
-from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, read_json
+from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, Nearest, read_json
 from service.diffusion.drawing.grid import comparison_grid
 from service.evaluation.criteria.criterion import Figures
 from service.evaluation.gate import CRITERIA, decide
-from service.evaluation.report import write_evaluation
+from service.evaluation.missing import Doubt
+from service.evaluation.report import Exhibits, write_evaluation
 from service.exits import BadData
 from service.settings.evaluate import EvaluateSettings
 
@@ -23,12 +25,19 @@ MEASURED = {
     "style": Figures(0.171, 0.048, Interval(0.123, 0.091, 0.155)),
     "adherence": Figures(25.31, 25.1, Interval(-0.21, -0.72, 0.3)),
     "held_out": Figures(0.141, 0.13, Interval(0.011, -0.002, 0.02)),
+    "broken": Figures(0.0, 0.0),
+    "cmmd": Figures(2.31, 1.87, Interval(0.44, 0.21, 0.63)),
+    "similarity": Figures(0.611, 0.657, Interval(0.046, 0.031, 0.062)),
+    "bleed": Figures(0.168, 0.142, Interval(-0.026, -0.061, 0.004)),
+    "diversity": Figures(0.114, 0.107, Interval(-0.0614, -0.14, 0.03)),
+    "memorisation": Figures(0.0, 0.125, Interval(-0.125, -0.25, 0.0)),
+    "copies": Figures(0.0, 3.0),
 }
 LOSSES = [(step, 0.2 + 0.1 / step + 0.05 * (step % 7) / 7) for step in range(1, 101)]
 HELD_OUT = [(25, 0.21), (50, 0.2), (75, nan), (100, 0.19)]
 
 
-def evaluation(measured: dict[str, Figures] = MEASURED, **changes: Any) -> Evaluation:
+def evaluation(measured: Mapping[str, Figures | None] = MEASURED, **changes: Any) -> Evaluation:
     findings = [one.finding(measured[one.name], one.threshold(EvaluateSettings())) for one in CRITERIA]
     decision = decide(findings)
     values: dict[str, Any] = {
@@ -38,6 +47,7 @@ def evaluation(measured: dict[str, Figures] = MEASURED, **changes: Any) -> Evalu
         "confidence": 0.95,
         "counts": Counts(prompts=2, variations=2, held_out_images=20),
         "prompts": ["8-bit illustration, a red apple", "8-bit illustration, a boat"],
+        "nearest": [Nearest(3, "8-bit illustration, a boat", "000017_0123456789ab.png", 0.953)],
         "lora": "runs/demo/lora",
         "dataset": "datasets/emoji/3f2a",
         "measurements": "runs/demo/measurements/0123456789ab",
@@ -51,8 +61,14 @@ def grid() -> Image.Image:
     return comparison_grid(["an apple", "a boat"], images, images)
 
 
+def exhibits(**changes: Any) -> Exhibits:
+    nearest = [[Image.new("RGB", (16, 16), "green")]]
+    values = {"grid": grid(), "nearest": comparison_grid(["0.953 a boat"], nearest, nearest), "losses": LOSSES}
+    return Exhibits(**{**values, "held_out": HELD_OUT, **changes})
+
+
 def page(folder: Path, **changes: Any) -> str:
-    write_evaluation(folder, evaluation(**changes), grid(), LOSSES, HELD_OUT)
+    write_evaluation(folder, evaluation(**changes), exhibits())
     return (folder / "index.html").read_text(encoding="utf-8")
 
 
@@ -77,8 +93,8 @@ def references(html: str) -> References:
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        write_evaluation(tmp_path / name, evaluation(), grid(), LOSSES, HELD_OUT)
-    for file in ("evaluation.json", "index.html"):
+        write_evaluation(tmp_path / name, evaluation(), exhibits())
+    for file in ("evaluation.json", "index.html", "report.md"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
@@ -89,7 +105,7 @@ def test_the_page_needs_no_other_file_and_no_network(tmp_path: Path) -> None:
     assert all(address.startswith("data:") for address in found.addresses)
     assert not {"script", "iframe", "object", "embed"} & set(found.tags)
     assert not re.search(r"https?://|@import|url\(", html)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "index.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "index.html", "report.md"]
 
 
 @pytest.mark.parametrize("field", ["prompts", "lora", "dataset", "reason", "settings"])
@@ -99,7 +115,7 @@ def test_a_script_in_text_from_the_web_stays_text(tmp_path: Path, field: str) ->
     html = page(tmp_path, **{field: value})
     assert "<script" not in html
     assert "&lt;script&gt;" in html
-    assert references(html).tags.count("img") == 2
+    assert references(html).tags.count("img") == 3
 
 
 def test_decision_and_reason_stand_before_the_grid_and_the_table(tmp_path: Path) -> None:
@@ -111,7 +127,7 @@ def test_decision_and_reason_stand_before_the_grid_and_the_table(tmp_path: Path)
 
 def test_what_scrolls_on_a_small_screen_is_reached_by_the_keyboard_and_has_a_name(tmp_path: Path) -> None:
     scrolling = re.findall(r'<div class="scroll"([^>]*)>', page(tmp_path))
-    assert len(scrolling) == 2
+    assert len(scrolling) == 3
     for attributes in scrolling:
         assert 'tabindex="0"' in attributes
         assert 'role="region"' in attributes
@@ -128,6 +144,56 @@ def test_the_table_shows_both_sides_the_interval_and_what_is_needed(tmp_path: Pa
     html = page(tmp_path)
     for figure in ("0.171", "0.048", "+0.123", "+0.091 to +0.155", "25.31", "interval above -1", "at least 95%"):
         assert figure in html
+
+
+HELD = {
+    **MEASURED,
+    "style": Figures(
+        0.171, 0.16, Interval(0.011, -0.009, 0.031), Doubt(4.0, 1.0, 3.0, prompts=24, seeds=2, held_out=40)
+    ),
+}
+
+
+def test_a_hold_says_in_the_reason_on_the_pages_and_to_programs_what_would_decide_it(tmp_path: Path) -> None:
+    held = evaluation(HELD)
+    lacking = held.finding("style").missing
+    assert lacking is not None
+    assert lacking.held_out_images
+    assert held.decision == "hold"
+    assert str(lacking) in held.reason
+    write_evaluation(tmp_path, held, exhibits())
+    for file in ("index.html", "report.md"):
+        assert (tmp_path / file).read_text(encoding="utf-8").count(str(lacking)) == 2, (
+            "in the reason and beside the figures"
+        )
+    assert read_json(tmp_path).finding("style").missing == lacking
+
+
+def test_the_report_has_a_line_for_each_measurement_with_its_figures_interval_threshold_and_outcome(
+    tmp_path: Path,
+) -> None:
+    write_evaluation(tmp_path, evaluation(), exhibits())
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("## promote: `runs/demo/lora`\n\n" + evaluation().reason)
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(lines) == 1 + len(CRITERIA) + 2
+    assert "| Distance to the style | 0.171 | 0.048 | +0.123 | +0.091 to +0.155 | interval above 0 | promote |" in lines
+    assert "| Copies of training images | 0 | 3 |  |  |  | told |" in lines
+    assert "| `00003.png` | `000017_0123456789ab.png` | 0.953 |" in lines
+
+
+def test_text_from_the_web_is_no_part_of_a_comment_on_a_pull_request(tmp_path: Path) -> None:
+    hostile = "![x](https://example.org/x.png) @everyone <img src=x>"
+    write_evaluation(tmp_path, evaluation(prompts=[hostile], nearest=[Nearest(0, hostile, "000.png", 0.5)]), exhibits())
+    assert "example.org" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "<img src=x>" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_pages_show_what_could_not_be_measured_as_empty(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, evaluation({**MEASURED, "bleed": None}, nearest=[]), Exhibits(grid()))
+    assert "| Bleed |  |  |  |  |  | told |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Nearest training images" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Nearest training images" not in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_page_shows_what_was_decided_and_decides_nothing_itself(tmp_path: Path) -> None:
@@ -150,7 +216,7 @@ def test_evaluation_json_reads_back_as_it_was(tmp_path: Path) -> None:
 
 def test_figures_that_are_not_finite_are_written_as_json_and_read_back(tmp_path: Path) -> None:
     broken = {**MEASURED, "style": Figures(nan, 0.1, Interval(nan, nan, nan))}
-    write_evaluation(tmp_path, evaluation(broken), grid())
+    write_evaluation(tmp_path, evaluation(broken), Exhibits(grid()))
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -211,17 +277,17 @@ def test_a_newer_evaluation_is_said_to_be_that_and_never_damaged(tmp_path: Path)
 
 
 def test_without_losses_the_page_has_no_chart(tmp_path: Path) -> None:
-    write_evaluation(tmp_path, evaluation(), grid())
+    write_evaluation(tmp_path, evaluation(), Exhibits(grid()))
     assert references((tmp_path / "index.html").read_text(encoding="utf-8")).tags.count("img") == 1
 
 
 @pytest.mark.parametrize("count", [1, 5, 39, 40, 500])
 def test_a_curve_of_any_length_is_drawn(tmp_path: Path, count: int) -> None:
-    write_evaluation(tmp_path, evaluation(), grid(), [(step, 1 / step) for step in range(1, count + 1)])
+    write_evaluation(tmp_path, evaluation(), exhibits(losses=[(step, 1 / step) for step in range(1, count + 1)]))
     assert "data:image/svg+xml" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_only_held_out_losses_or_only_broken_ones_are_no_obstacle(tmp_path: Path) -> None:
-    write_evaluation(tmp_path, evaluation(), grid(), [], HELD_OUT)
-    write_evaluation(tmp_path, evaluation(), grid(), [(1, nan), (2, nan)])
+    write_evaluation(tmp_path, evaluation(), exhibits(losses=[]))
+    write_evaluation(tmp_path, evaluation(), exhibits(losses=[(1, nan), (2, nan)], held_out=[]))
     assert "data:image/svg+xml" in (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ def publish(store: ObjectStore, folder: Path, content: Published, name: str = "b
         (images / split).mkdir(parents=True)
         rows = {file: caption for file, caption in content.captions.items() if file.startswith(f"{split}/")}
         for file in rows:
-            (images / file).write_bytes(f"the picture {file}".encode())
+            (images / file).write_bytes(f"the picture {file} of {name}".encode())
         write_metadata(
             ((file.removeprefix(f"{split}/"), text) for file, text in rows.items()), images / split / "metadata.csv"
         )

@@ -1,5 +1,6 @@
 """What decides a result, declared where the setting is: keys, checkpoints and messages follow from it."""
 
+import datetime
 import json
 import os
 from functools import cache
@@ -40,10 +41,14 @@ def values(job: str, field: str) -> st.SearchStrategy[str]:
     info = SETTINGS[job].model_fields[field]
     if (job, field) == ("doctor", "jobs"):
         return st.sampled_from(CHAIN)
+    if (job, field) == ("champion", "on"):
+        return st.dates().map(str)
     kinds = get_args(info.annotation) if get_origin(info.annotation) is not Literal else (info.annotation,)
     kind = next((k for k in kinds if k is not type(None)), info.annotation) if kinds else info.annotation
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
+    if kind is datetime.date:
+        return st.dates().map(str)
     if kind is bool:
         return st.sampled_from(["true", "false"])
     if kind in (int, float) and get_origin(info.annotation) is not list:

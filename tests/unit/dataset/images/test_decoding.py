@@ -2,7 +2,6 @@
 
 import random
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +16,6 @@ from service.dataset.candidates import Reason, Rejection
 from service.dataset.images import decoding
 from service.dataset.images.decoding import quiet_decoders
 from service.dataset.images.formats import formats_with, unidentified
-from service.exits import BadConfiguration
 from tests.pictures import deep_png, encoded, heic, png_chunk
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -254,13 +252,6 @@ def test_a_cut_file_of_a_phone_is_called_so() -> None:
             decoding.decode(whole[: len(whole) // 2], formats_with((word,)))
         assert rejection.value.reason == Reason.TRUNCATED
         assert unidentified(whole[:20], formats_with((word,))).reason == Reason.TRUNCATED
-
-
-def test_a_library_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    formats_with.cache_clear()
-    with pytest.raises(BadConfiguration, match=r"DATA_PREP_EXTRA_FORMATS=heic.*sdlora\[heic\]"):
-        formats_with(("heic",))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service import miniature
-from service.dataset.images.duplicates import COLOUR_DISTANCE, Look, look_of, near_duplicates
+from service.dataset.images.duplicates import near_duplicates
+from service.diffusion.looks import COLOUR_DISTANCE, Look, look_of
 from service.settings.data_prep import DataPrepSettings
 
 DISTANCE = DataPrepSettings.model_fields["near_distance"].default

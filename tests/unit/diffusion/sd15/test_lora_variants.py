@@ -1,21 +1,32 @@
 """Every kind of LoRA that can be trained: where it sits, and that its files give the trained model back."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from service import miniature
 from service.diffusion.lora import WEIGHTS_NAME, assert_effect, lora_parameters, lora_state
 from service.diffusion.sd15.components import load_components
 from service.diffusion.sd15.denoiser import UNetDenoiser
-from service.diffusion.sd15.lora_files import KOHYA_NAME, save_lora
+from service.diffusion.sd15.lora_files import save_lora
 from service.diffusion.sd15.prompts import STATES, TOKENS, tokenize_prompt
 from service.exits import BadData
 from service.settings.train import TrainSettings
-from tests.unit.diffusion.sd15.variants import VARIANTS, merge_as_comfyui_does, trained
+from tests.unit.diffusion.building import elsewhere, header_of
+from tests.unit.diffusion.sd15.variants import (
+    FOR_OTHERS,
+    VARIANTS,
+    merge_as_comfyui_does,
+    merge_as_diffusers_without_header_does,
+    trained,
+)
+
+OTHER = elsewhere("lora")
 
 
 def prediction(denoiser: UNetDenoiser, pipeline: StableDiffusionPipeline) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,19 +46,29 @@ def fresh_pipeline() -> StableDiffusionPipeline:
     )
 
 
-# diffusers reads no magnitudes (DoRA) from kohya's form; the test after this one does.
-READ_BY_DIFFUSERS = [
-    (variant, name) for variant, options in VARIANTS.items() for name in (WEIGHTS_NAME, KOHYA_NAME)
-    if name == WEIGHTS_NAME or "dora" not in options
-]  # fmt: skip
+Saved = Callable[[str], tuple[UNetDenoiser, Path]]
 
 
-@pytest.mark.parametrize(("variant", "name"), READ_BY_DIFFUSERS)
-def test_either_file_gives_the_trained_model_back_merged_or_not(variant: str, name: str, tmp_path: Path) -> None:
-    denoiser, pipeline = trained(VARIANTS[variant]), fresh_pipeline()
-    save_lora(tmp_path, denoiser)
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """The trained model of a variant, and the folder with its files."""
+
+    @cache
+    def save(variant: str) -> tuple[UNetDenoiser, Path]:
+        denoiser, folder = trained(VARIANTS[variant]), tmp_path_factory.mktemp("saved")
+        save_lora(folder, denoiser)
+        return denoiser, folder
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"), [*((variant, WEIGHTS_NAME) for variant in VARIANTS), *((v, OTHER) for v in FOR_OTHERS)]
+)
+def test_either_file_gives_the_trained_model_back_merged_or_not(variant: str, name: str, saved: Saved) -> None:
+    (denoiser, folder), pipeline = saved(variant), fresh_pipeline()
     _, base = prediction(denoiser, pipeline)
-    pipeline.load_lora_weights(str(tmp_path), weight_name=name, local_files_only=True)
+    pipeline.load_lora_weights(str(folder), weight_name=name, local_files_only=True)
     expected, loaded = prediction(denoiser, pipeline)
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
@@ -57,34 +78,71 @@ def test_either_file_gives_the_trained_model_back_merged_or_not(variant: str, na
     assert (merged - expected).norm() <= 1e-5 * expected.norm()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_merged_by_kohyas_rules_the_file_gives_the_trained_model_back(variant: str, tmp_path: Path) -> None:
-    denoiser, pipeline = trained(VARIANTS[variant]), fresh_pipeline()
-    save_lora(tmp_path, denoiser)
-    merge_as_comfyui_does(pipeline, tmp_path / KOHYA_NAME)
+@pytest.mark.parametrize("variant", FOR_OTHERS)
+def test_merged_by_kohyas_rules_the_file_gives_the_trained_model_back(variant: str, saved: Saved) -> None:
+    (denoiser, folder), pipeline = saved(variant), fresh_pipeline()
+    merge_as_comfyui_does(pipeline, folder / OTHER)
     expected, found = prediction(denoiser, pipeline)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
-def test_kohyas_names_are_those_that_other_programs_look_for(tmp_path: Path) -> None:
-    denoiser = trained(VARIANTS["everything"])
-    save_lora(tmp_path, denoiser)
-    with safe_open(tmp_path / KOHYA_NAME, "pt") as file:
-        names = set(file.keys())
-        assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in names
-        assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0.alpha" in names
-        assert "lora_unet_down_blocks_0_resnets_0_conv1.dora_scale" in names
-        assert {name.rsplit(".", 1)[0].split(".")[0][:9] for name in names} == {"lora_unet", "lora_te_t"}
-        assert file.metadata()["modelspec.architecture"] == "stable-diffusion-v1/lora"
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_diffusers_that_reads_no_alpha_makes_the_trained_model_of_it_too(variant: str, saved: Saved) -> None:
+    (denoiser, folder), pipeline = saved(variant), fresh_pipeline()
+    merge_as_diffusers_without_header_does(pipeline, folder / WEIGHTS_NAME)
+    expected, found = prediction(denoiser, pipeline)
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
-def test_the_facts_of_the_training_are_in_the_header(tmp_path: Path) -> None:
-    denoiser = trained({})
-    for name in (WEIGHTS_NAME, KOHYA_NAME):
-        save_lora(tmp_path, denoiser, facts={"modelspec.title": "ours", "ss_seed": "7"})
-        with safe_open(tmp_path / name, "pt") as file:
-            assert file.metadata()["modelspec.title"] == "ours"
-            assert file.metadata()["ss_seed"] == "7"
+@pytest.mark.parametrize("variant", ["attention", "everything"])
+def test_no_header_tells_peft_what_another_version_of_it_does_not_know(variant: str, saved: Saved) -> None:
+    """diffusers 0.35 gives each entry of lora_adapter_metadata to its own PEFT, and fails over one that is new."""
+    _, folder = saved(variant)
+    assert "lora_adapter_metadata" not in header_of(folder / WEIGHTS_NAME)
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant not in FOR_OTHERS])
+def test_a_dora_has_no_file_for_programs_that_apply_another_lora_of_it(variant: str, tmp_path: Path) -> None:
+    files = save_lora(tmp_path, trained(VARIANTS[variant]))
+    assert files.elsewhere is None
+    assert "DoRA" in files.missing
+    assert [file.name for file in tmp_path.rglob("*.safetensors")] == [WEIGHTS_NAME]
+
+
+@pytest.mark.parametrize("variant", FOR_OTHERS)
+def test_the_alpha_in_a_header_is_that_of_its_file(variant: str, saved: Saved) -> None:
+    _, folder = saved(variant)
+    settings = TrainSettings.model_validate(VARIANTS[variant])
+    scale = settings.lora_alpha / (settings.rank**0.5 if settings.rslora else settings.rank)
+    for name, expected in ((OTHER, scale), (WEIGHTS_NAME, 1.0)):
+        facts = header_of(folder / name)
+        assert float(facts["ss_network_alpha"]) / int(facts["ss_network_dim"]) == pytest.approx(expected, rel=1e-6)
+    [alpha] = {float(tensor) for key, tensor in load_file(folder / OTHER).items() if key.endswith(".alpha")}
+    assert alpha == pytest.approx(float(header_of(folder / OTHER)["ss_network_alpha"]), rel=1e-6)
+
+
+def test_kohyas_names_are_those_that_other_programs_look_for(saved: Saved) -> None:
+    _, folder = saved("all but dora")
+    names = load_file(folder / OTHER).keys()
+    assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in names
+    assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_out_0.alpha" in names
+    assert "lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight" in names
+    assert {name.rsplit(".", 1)[0].split(".")[0][:9] for name in names} == {"lora_unet", "lora_te_t"}
+    assert header_of(folder / OTHER)["modelspec.architecture"] == "stable-diffusion-v1/lora"
+
+
+def test_the_text_encoders_names_are_those_of_transformers_4(saved: Saved) -> None:
+    _, folder = saved("text-encoder")
+    names = [name for name in load_file(folder / WEIGHTS_NAME) if not name.startswith("unet.")]
+    assert names
+    assert all(name.startswith("text_encoder.text_model.encoder.layers.") for name in names)
+
+
+def test_the_facts_of_the_training_are_in_both_headers(tmp_path: Path) -> None:
+    facts = {"modelspec.title": "ours", "ss_seed": "7"}
+    save_lora(tmp_path, trained({}), "ours", facts=facts)
+    for name in (elsewhere("ours"), WEIGHTS_NAME):
+        assert facts.items() <= header_of(tmp_path / name).items()
 
 
 def test_targets_can_be_named_by_group() -> None:

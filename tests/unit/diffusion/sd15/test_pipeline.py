@@ -5,16 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from service.diffusion.drawing.requests import Drawing, Request
-from service.diffusion.lora import WEIGHTS_NAME
-from service.diffusion.sd15.lora_files import KOHYA_NAME, save_lora
+from service.diffusion.lora import ADAPTER, WEIGHTS_NAME, lora_state, part_of
+from service.diffusion.sd15.lora_files import save_lora
 from service.diffusion.sd15.pipeline import SD15Pipeline, open_pipeline
+from service.diffusion.sd15.prompts import TOKENS, tokenize_prompt
 from service.exits import BadData
 from service.settings.infer import InferSettings
-from tests.unit.diffusion.sd15.variants import VARIANTS, merge_as_comfyui_does, trained
+from tests.unit.diffusion.building import elsewhere
+from tests.unit.diffusion.sd15.variants import VARIANTS, merge_as_diffusers_without_header_does, trained
 
 DRAWING = Drawing(steps=2, guidance=4.0, resolution=None, batch_size=2)
 REQUESTS = [Request("a cat", 3), Request("8-bit illustration, a house", 4)]
@@ -51,7 +54,7 @@ def test_at_any_strength_all_weights_change_by_as_much_of_what_they_change_at_1(
     save_lora(tmp_path, trained(VARIANTS[variant]))
     with_lora, merged, base = opened(), opened(), opened()
     with_lora.put_on_lora(tmp_path, scale)
-    merge_as_comfyui_does(merged._pipeline, tmp_path / KOHYA_NAME)
+    merge_as_diffusers_without_header_does(merged._pipeline, tmp_path / WEIGHTS_NAME)
     with torch.no_grad():
         for weight, before in zip(merged._pipeline.unet.parameters(), base._pipeline.unet.parameters(), strict=True):
             weight.copy_(before + scale * (weight - before))
@@ -95,3 +98,47 @@ def test_pictures_that_are_not_finite_are_bad_data_and_no_black_squares() -> Non
     next(pipeline._pipeline.unet.parameters()).data.fill_(float("nan"))
     with pytest.raises(BadData, match="not finite"):
         drawn(pipeline)
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_a_dora_in_kohyas_form_is_refused_as_diffusers_would_leave_its_lengths_out(
+    text_encoder: bool, tmp_path: Path
+) -> None:
+    """As other trainers write it, and as older versions of this program did."""
+    save_lora(tmp_path, trained({"text_encoder": text_encoder}))
+    weights = load_file(tmp_path / elsewhere("lora"))
+    lengths = {name.replace("alpha", "dora_scale"): torch.ones(3, 1) for name in weights if name.endswith(".alpha")}
+    save_file(weights | lengths, tmp_path / WEIGHTS_NAME)
+    with pytest.raises(BadData, match="DoRA in kohya's form"):
+        opened().put_on_lora(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"lora_alpha": 12}, {"rslora": True, "rank": 8}, {"dora": True, "lora_alpha": 8}])
+def test_a_file_with_its_alpha_in_the_header_is_put_on_as_it_was_trained(
+    options: dict[str, object], tmp_path: Path
+) -> None:
+    """The form of diffusers' own scripts, and of older versions of this program, also without `text_model.` in the names."""
+    denoiser = trained({"text_encoder": True, **options})
+    state = lora_state(denoiser)
+    layers = {part: convert_state_dict_to_diffusers(part_of(state, part)) for part in ("unet", "text_encoder")}
+    configs = {part: model.peft_config[ADAPTER].to_dict() for part, model in denoiser.adapted.items()}
+    for config in configs.values():
+        config["target_modules"] = sorted(config["target_modules"])
+    StableDiffusionPipeline.save_lora_weights(
+        tmp_path,
+        unet_lora_layers=layers["unet"],
+        text_encoder_lora_layers=layers["text_encoder"],
+        unet_lora_adapter_metadata=configs["unet"],
+        text_encoder_lora_adapter_metadata=configs["text_encoder"],
+        weight_name=WEIGHTS_NAME,
+    )
+    assert any(name.startswith("text_encoder.encoder.") for name in load_file(tmp_path / WEIGHTS_NAME))
+    with_lora = opened()
+    with_lora.put_on_lora(tmp_path)
+    tokens = tokenize_prompt(with_lora._pipeline.tokenizer, ["a cat", "8-bit illustration, a house"])
+    noisy, timesteps = torch.randn(2, 4, 16, 16), torch.tensor([5, 700])
+    with torch.no_grad():
+        expected = denoiser(noisy, timesteps, {TOKENS: tokens})
+        states = with_lora._pipeline.text_encoder(tokens)[0]
+        found = with_lora._pipeline.unet(noisy, timesteps, states).sample
+    assert (found - expected).norm() <= 1e-5 * expected.norm()

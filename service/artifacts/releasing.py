@@ -1,0 +1,104 @@
+"""Changes of a registry: the entry first, which is the truth, then the copy of the champion's LoRA, which follows it.
+
+A published artifact never changes, but for this copy: it is for programs that know nothing of us and want one address that
+stays. Its manifest is deleted first and put last. So who reads it as an artifact finds none while it changes, or notices by the
+hashes; who reads a single file of it gets the old one or the new one, whole.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+
+import structlog
+
+from service.artifacts import layout
+from service.artifacts.fetching import fetch, verify
+from service.artifacts.history import History, append
+from service.artifacts.kinds.registry import Entry
+from service.artifacts.manifest import MANIFEST_NAME
+from service.artifacts.publishing import read_manifest
+from service.exits import BadData, Rejected, StorageUnreachable
+from service.storage.interface import NotFound, ObjectStore
+
+log = structlog.get_logger(__name__)
+
+TRIES = 10
+"""How often others may change the champion while we copy it."""
+
+
+class Overtaken(Rejected):
+    """Somebody else has changed the registry since it was read."""
+
+
+def release(store: ObjectStore, history: History, entry: Entry, work_dir: Path) -> str:
+    """Appends the entry to the history that it was decided on, and has the copy follow. Returns the key of the entry.
+
+    Raises Overtaken when another change was faster, unless it is the same one.
+    """
+    if entry.lora:
+        fetch_champion(store, entry, work_dir)  # before anything is changed: it may be damaged
+    stands, number = append(store, history, entry), history.number + 1
+    follow(store, history.model, work_dir)
+    if not stands.says_the_same(entry):
+        raise Overtaken(
+            f"another change of {history.model} was faster: entry {number}, {stands.action} of {stands.lora or 'no LoRA'} by "
+            f"{stands.by}; nothing came of this one: look at the new champion, and evaluate against it"
+        )
+    log.info("registered", model=history.model, number=number, action=entry.action, lora=entry.lora, by=stands.by)
+    return history.key(number)
+
+
+def fetch_champion(store: ObjectStore, entry: Entry, work_dir: Path) -> Path:
+    """A verified local folder of the entry's LoRA. Raises NotFound without it, BadData when it is another by now."""
+    path = entry.lora or ""
+    version = read_manifest(store, path).version
+    if version != entry.version:
+        raise BadData(f"{store.uri}/{path} holds version {version} now, and the registry means {entry.version}")
+    return fetch(store, path, work_dir)
+
+
+def follow(store: ObjectStore, model: str, work_dir: Path) -> None:
+    """Makes the copy the LoRA of the champion of now, or removes it when there is none; nothing happens where it is right."""
+    for _ in range(TRIES):
+        # Read anew each time: who is slower than the next promotion comes here again, and mends what it has mixed.
+        history = History.read(store, model)
+        if is_followed(store, history):
+            return
+        path = layout.ChampionCopy(model).path
+        if history.champion:
+            _copy(store, history.champion, path, work_dir)
+        else:
+            _clear(store, path)
+    raise StorageUnreachable(f"the champion of {model} in {store.uri} is changed by others all the time; try again")
+
+
+def is_followed(store: ObjectStore, history: History) -> bool:
+    """Whether the copy is whole, has no other file, and is of the champion; or is not there when there is none."""
+    path = layout.ChampionCopy(history.model).path
+    there = {stored.key for stored in store.list(f"{path}/")}
+    if history.champion is None or not there:
+        return history.champion is None and not there
+    try:
+        manifest = verify(store, path)
+    except (NotFound, BadData):
+        return False
+    files = {f"{path}/{file.path}" for file in manifest.files}
+    return manifest.version == history.champion.version and there == files | {f"{path}/{MANIFEST_NAME}"}
+
+
+def _copy(store: ObjectStore, champion: Entry, path: str, work_dir: Path) -> None:
+    folder = fetch_champion(store, champion, work_dir)
+    manifest = read_manifest(store, champion.lora or "").model_copy(update={"folder": ""})
+    store.delete(f"{path}/{MANIFEST_NAME}")
+    for file in manifest.files:
+        store.put(f"{path}/{file.path}", folder / file.path)
+    _clear(store, path, keep={f"{path}/{file.path}" for file in manifest.files})
+    store.put(f"{path}/{MANIFEST_NAME}", manifest.to_bytes())
+    log.info("champion copied", lora=champion.lora, to=path)
+
+
+def _clear(store: ObjectStore, path: str, keep: Set[str] = frozenset()) -> None:
+    """Deletes the manifest, then what else is there, but for the keys to keep."""
+    store.delete(f"{path}/{MANIFEST_NAME}")
+    for stored in list(store.list(f"{path}/")):
+        if stored.key not in keep:
+            store.delete(stored.key)

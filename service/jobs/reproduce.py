@@ -1,0 +1,126 @@
+"""`sdlora reproduce`: an evaluation, and the training behind it, once more from the manifests; which hashes are the same?"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from service import stopping
+from service.artifacts import layout
+from service.artifacts.copying import copy_artifact
+from service.artifacts.fetching import fetch
+from service.artifacts.history import History, append
+from service.artifacts.kinds.dataset import Dataset
+from service.artifacts.kinds.evaluation import KIND, read_json
+from service.artifacts.kinds.lora import Lora
+from service.artifacts.kinds.registry import Entry
+from service.artifacts.manifest import Manifest
+from service.artifacts.notes import Config
+from service.exits import BadConfiguration, BadData
+from service.jobs.evaluate import evaluate
+from service.jobs.train import train
+from service.lineage.reproduction import Made, ancestry, reproduction
+from service.lineage.reproduction_text import summary, tables
+from service.outcome import add_facts
+from service.settings.evaluate import EvaluateSettings
+from service.settings.identity import settings_of
+from service.settings.reproduce import ReproduceSettings
+from service.settings.train import TrainSettings
+from service.storage.interface import NotFound, ObjectStore
+from service.storage.opening import open_store
+from service.terminal import tell
+
+SHAPING = ("gradient_accumulation_steps", "gradient_checkpointing", "log_every", "sample_every", "checkpoint_every")
+"""Settings that decide nothing and yet show in the bytes, in last digits or in curves: as they were, where that is known."""
+
+OF_THEN = "champion-of-then"
+"""Name of the model in the scratch store whose champion is the one against which the evaluation was made."""
+
+log = structlog.get_logger(__name__)
+
+
+def reproduce(settings: ReproduceSettings) -> None:
+    """Makes everything from the data set on again in a store of its own, and tells what is the same.
+
+    Raises BadData, after telling it, when a file came out with another hash. A stopped one goes on where it was.
+    """
+    if settings.evaluation is None:
+        raise BadConfiguration(
+            "reproduce needs an evaluation: `sdlora reproduce runs/RUN/evaluation/KEY`, or REPRODUCE_EVALUATION"
+        )
+    store = open_store(settings.artifacts_uri)
+    then = made(store, settings.evaluation, settings.work_dir)
+    scratch = scratch_store(settings, then)
+    log.info("making it again", evaluation=then.path, store=scratch.uri)
+
+    for path, manifest in then.manifests.items():
+        if manifest.kind == Dataset.KIND or (manifest.kind == Lora.KIND and not trained_here(path)):
+            copy_artifact(store, path, scratch, settings.work_dir, stopping.check)
+    places = {"artifacts_uri": scratch.uri, "work_dir": settings.work_dir, "log_format": settings.log_format}
+    remarks = []
+    for path, manifest in then.manifests.items():
+        if manifest.kind == Lora.KIND and trained_here(path):
+            train(training_settings(store, path, manifest, places))
+        elif manifest.kind == Lora.KIND:
+            remarks.append(f"{path} was trained elsewhere: it was taken as it is")
+        stopping.check()
+    again = evaluate(evaluation_settings(scratch, then, places))
+
+    found = reproduction(then, made(scratch, again, settings.work_dir), scratch.uri, remarks)
+    add_facts(same=found.same, decision_then=found.decision_then, decision_now=found.decision_now)
+    tell(found, tables, as_json=settings.as_json)
+    if not found.same:
+        raise BadData(f"{then.path} did not come out the same again: {summary(found)}")
+
+
+def made(store: ObjectStore, path: str, work_dir: Path) -> Made:
+    """An evaluation and what it rests on. Raises NotFound without one, BadConfiguration for anything else."""
+    manifests = ancestry(store, path)
+    if manifests[path].kind != KIND:
+        raise BadConfiguration(
+            f"{path} in {store.uri} is of the kind {manifests[path].kind!r}; an evaluation is needed"
+        )
+    decision = read_json(fetch(store, path, work_dir)).decision
+    return Made(path=path, decision=decision, manifests=manifests)
+
+
+def scratch_store(settings: ReproduceSettings, then: Made) -> ObjectStore:
+    """The store in which it is made again. Raises BadConfiguration for the one in which it was made: all is done there."""
+    default = settings.work_dir / "reproduced" / then.manifests[then.path].version
+    scratch = open_store(settings.store or str(default))
+    if scratch.uri == open_store(settings.artifacts_uri).uri:
+        raise BadConfiguration(
+            "REPRODUCE_STORE is ARTIFACTS_URI, where everything is there already; name another place"
+        )
+    return scratch
+
+
+def trained_here(lora: str) -> bool:
+    """Whether the LoRA is one of a run, which can be trained again."""
+    return layout.Lora.parse(lora) is not None
+
+
+def training_settings(store: ObjectStore, path: str, manifest: Manifest, places: dict[str, Any]) -> TrainSettings:
+    """Those with which the LoRA at `path` was trained."""
+    place = layout.Lora.parse(path)
+    assert place is not None, path
+    how: dict[str, Any] = {}
+    with suppress(NotFound, BadData):
+        noted = Config.read(store, place.run).model_dump()
+        how = {name: noted[name] for name in SHAPING if name in noted}
+    return settings_of(TrainSettings, manifest.settings, run_id=place.run, **how, **places)
+
+
+def evaluation_settings(scratch: ObjectStore, then: Made, places: dict[str, Any]) -> EvaluateSettings:
+    """Those with which the evaluation was made; the champion of then becomes that of a model of the scratch store."""
+    place = layout.Evaluation.parse(then.path)
+    if place is None:
+        raise BadConfiguration(f"{then.path} is no evaluation of a run")
+    recipe = then.manifests[then.path].settings
+    if champion := recipe.get("champion"):
+        history = History.read(scratch, OF_THEN)
+        if history.champion is None:
+            append(scratch, history, Entry.made_now(lora=champion["lora"], version=champion["version"], promotion=1))
+        recipe = {**recipe, "champion": OF_THEN}
+    return settings_of(EvaluateSettings, recipe, run_id=place.run, fail_unless_promoted=False, **places)

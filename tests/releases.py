@@ -1,0 +1,135 @@
+"""LoRAs and evaluations as the registry sees them: whole artifacts, of bytes that no model has to make."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from service.artifacts.history import History
+from service.artifacts.kinds import evaluation, lora
+from service.artifacts.kinds.evaluation import Champion, Counts, Evaluation
+from service.artifacts.kinds.registry import Entry
+from service.artifacts.publishing import read_manifest
+from service.storage.interface import ObjectStore, StoredObject
+
+MODEL = "pixel-art"
+DATASET = "datasets/pixels/0123456789abcdef"
+
+
+def trained(store: ObjectStore, run_id: str, dataset: str = DATASET) -> str:
+    """The LoRA of a run, whose bytes are no other's; returns its path."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("pytorch_lora_weights.safetensors", "README.md", f"only-{run_id}.txt"):
+            Path(folder, name).write_text(f"{name} of {run_id}")
+        return lora.write(store, Path(folder), run_id=run_id, dataset=dataset, recipe={"resolution": 64}).path
+
+
+def evaluated(store: ObjectStore, run_id: str, champion: Entry | None = None, **changes: Any) -> str:
+    """An evaluation of the run's LoRA, against a champion or none, that says promote; returns its path."""
+    path = lora.Lora.read(store, f"runs/{run_id}/lora")
+    values: dict[str, Any] = {
+        "decision": "promote",
+        "reason": "the style comes nearer",
+        "findings": [],
+        "confidence": 0.95,
+        "counts": Counts(prompts=2, variations=2, held_out_images=20),
+        "prompts": ["an apple", "a boat"],
+        "lora": path.path,
+        "champion": Champion(lora=champion.lora or "", version=champion.version) if champion else None,
+        "dataset": path.dataset,
+        "measurements": None,
+        "settings": {"lora_version": path.version},
+    }
+    content = Evaluation(**{**values, **changes})
+    key = f"{champion.version if champion else 'none'}-{content.decision}"
+    with tempfile.TemporaryDirectory() as folder:
+        evaluation.write_json(content, Path(folder))
+        return evaluation.write(
+            store,
+            Path(folder),
+            path=f"runs/{run_id}/evaluation/{key}",
+            parents=[content.lora, content.dataset],
+            recipe=content.settings,
+        ).path
+
+
+def entries(store: ObjectStore, model: str = MODEL) -> dict[str, bytes]:
+    """What stands in the history, by key."""
+    found = [stored.key for stored in store.list(f"registry/{model}/") if stored.key.count("/") == 2]
+    return {key: store.get(key) for key in sorted(found)}
+
+
+def reigning(store: ObjectStore, model: str = MODEL) -> str | None:
+    """Path of the LoRA that is the champion, which the copy must be of: whole, and with nothing beside it."""
+    champion = History.read(store, model).champion
+    there = {stored.key for stored in store.list(f"registry/{model}/champion/")}
+    if champion is None or champion.lora is None:
+        assert there == set()
+        return None
+    original = read_manifest(store, champion.lora)
+    copy = read_manifest(store, f"registry/{model}/champion")
+    assert copy == original
+    assert there == {f"registry/{model}/champion/{name}" for name in ("MANIFEST.json", *(f.path for f in copy.files))}
+    for file in copy.files:
+        assert store.get(f"registry/{model}/champion/{file.path}") == store.get(f"{champion.lora}/{file.path}")
+    return champion.lora
+
+
+class Killed(BaseException):
+    """The process ends here, whatever would have caught an error."""
+
+
+class Mortal:
+    """A store that is killed before its n-th write. It knows of no conditions, so that what is written has to be agreed on."""
+
+    def __init__(self, store: ObjectStore, writes: int) -> None:
+        self._store, self._left = store, writes
+        self.uri = store.uri
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        self._write()
+        self._store.put(key, data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self._write()
+        return self._store.put_if_absent(key, data)
+
+    def get(self, key: str) -> bytes:
+        return self._store.get(key)
+
+    def download(self, key: str, target: Path) -> None:
+        self._store.download(key, target)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        return self._store.list(prefix)
+
+    def delete(self, key: str) -> None:
+        self._write()
+        self._store.delete(key)
+
+    def _write(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise Killed
+
+
+class MortalWithConditions(Mortal):
+    """The same on a store that honours conditional writes."""
+
+    def honours_conditions(self) -> bool:
+        return True
+
+
+def aged(folder: Path) -> None:
+    """All files of a local store were written two days ago."""
+    for file in folder.rglob("*"):
+        status = file.stat()
+        os.utime(file, (status.st_atime, status.st_mtime - 48 * 3600))
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """A fresh copy of a local store."""
+    shutil.rmtree(to, ignore_errors=True)
+    return Path(shutil.copytree(folder, to))
