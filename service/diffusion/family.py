@@ -191,6 +191,9 @@ class Pipeline(Protocol):
         `stop_check` is called after each step of denoising, and may raise to end it.
         """
 
+    def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """What is left of images, sides a multiple of 8 pixels, when the autoencoder has encoded and decoded them."""
+
     def put_on_lora(self, folder: Path, scale: float = 1.0) -> None:
         """Loads the LoRA of a published folder at this strength. Raises BadData when it does not fit the base model."""
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from service.diffusion.clip import Clip, clip_embeddings, clip_scores
 from service.diffusion.families import family_of
+from service.diffusion.family import Pipeline
 from service.diffusion.held_out import losses_of
 from service.diffusion.images import CaptionedImage
 from service.diffusion.models import locate_model
@@ -43,12 +44,19 @@ class LoadedJudges:
         """images: N, of which one batch is held at a time; returns (N, D) of MODEL_CLIP, each of length 1."""
         return clip_embeddings(images, self._clip)
 
+    def reference(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """The images as they are, or as the autoencoder gives them back."""
+        return list(images) if self._settings.style_reference == "original" else self._pipeline.reconstruct(images)
+
     def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
         """Loss of each image, over all timesteps; the captions are encoded anew, as a LoRA may sit there too."""
-        pipeline = family_of(self._settings).open_pipeline(self._settings)
-        base = losses_of(pipeline, images, self._resolution)
-        pipeline.put_on_lora(self._lora)
-        return Sides(base, losses_of(pipeline, images, self._resolution))
+        base = losses_of(self._pipeline, images, self._resolution)
+        self._pipeline.put_on_lora(self._lora)
+        return Sides(base, losses_of(self._pipeline, images, self._resolution))
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        return family_of(self._settings).open_pipeline(self._settings)
 
     @cached_property
     def _style_network(self) -> StyleFeatures:

@@ -38,6 +38,10 @@ class Judges(Protocol):
         """images: N, read one batch after the other; returns (N, D), each of length 1, see `diffusion.clip`."""
         ...
 
+    def reference(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Images of the data set as pictures are to be compared with them, see EVALUATE_STYLE_REFERENCE."""
+        ...
+
     def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
         """Mean denoising loss of each image over the same timesteps and noise, see `diffusion.held_out`."""
         ...
@@ -74,8 +78,8 @@ class Sample:
 
     @cached_property
     def held_out_features(self) -> NDArray[np.float32]:
-        """Style features of the M held-out images at the size of the pictures, (M, 1280)."""
-        return self.judges.style_features(self.as_large(self.held_out))
+        """Style features of the M held-out images as pictures are compared with them, (M, 1280)."""
+        return self.judges.style_features(self.judges.reference(self.as_large(self.held_out)))
 
     @cached_property
     def clip_scores(self) -> Sides[list[float]]:

@@ -1,6 +1,6 @@
 """Settings of `sdlora evaluate`."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -62,6 +62,14 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         ge=0,
         description="So many of the prompts are drawn without their style phrase as well, once each, to see whether the style "
         "bleeds into them; 0 for none.",
+    )
+    style_reference: Literal["reconstructed", "original"] = decides(
+        "reconstructed",
+        stage="measuring",
+        before="original",
+        description="What the style is compared with: the held-out images as the autoencoder gives them back, as every drawn "
+        "picture has gone through it, or as they are. What it cannot draw would count as a distance to the style that no LoRA "
+        "can get over.",
     )
     confidence: float = decides(
         0.95, stage="deciding", gt=0.5, lt=1, description="Confidence of the bootstrapped intervals."

@@ -98,6 +98,17 @@ class SD15Pipeline:
         pictures: list[Image.Image] = self._pipeline.image_processor.numpy_to_pil(drawn)
         return pictures
 
+    @torch.no_grad()
+    def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """One at a time, by the means of the posteriors."""
+        vae, processor = self._pipeline.vae, self._pipeline.image_processor
+        reconstructed: list[Image.Image] = []
+        for image in images:
+            pixels = processor.preprocess(image).to(vae.device, vae.dtype)
+            decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+            reconstructed += processor.postprocess(decoded)
+        return reconstructed
+
     def put_on_lora(self, folder: Path, scale: float = 1.0) -> None:
         """The file for diffusers in `folder`, at this strength; raises BadData when it does not fit the base model.
 

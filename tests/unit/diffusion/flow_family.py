@@ -181,6 +181,9 @@ class FlowPipeline:
     def draw(self, requests: Sequence[Request], drawing: Drawing, stop_check: StopCheck) -> list[Image.Image]:
         return list(self._pictures(requests, drawing, stop_check))
 
+    def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        return list(images)  # its latents are the pixels themselves
+
     def put_on_lora(self, folder: Path, scale: float = 1.0) -> None:
         self.denoiser = self.parts.trainable(self._settings, torch.float32)
         load_lora_state(load_file(folder / WEIGHTS_NAME), self.denoiser)

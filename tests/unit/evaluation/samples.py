@@ -37,6 +37,9 @@ class Colours:
         assert len(images) == len(prompts)
         return [25.0] * len(images)
 
+    def reference(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        return list(images)
+
     def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
         return Sides([0.2] * len(images), [0.1] * len(images))
 
