@@ -47,7 +47,7 @@ def reproduce(settings: ReproduceSettings) -> None:
     """
     if settings.evaluation is None:
         raise BadConfiguration(
-            "reproduce needs an evaluation: `sdlora reproduce runs/RUN/evaluation/KEY`, or REPRODUCE_EVALUATION"
+            "reproduce needs an evaluation: its path as the first word, or REPRODUCE_EVALUATION"
         )
     store = open_store(settings.artifacts_uri)
     then = made(store, settings.evaluation, settings.work_dir)
