@@ -46,9 +46,7 @@ def reproduce(settings: ReproduceSettings) -> None:
     Raises BadData, after telling it, when a file came out with another hash. A stopped one goes on where it was.
     """
     if settings.evaluation is None:
-        raise BadConfiguration(
-            "reproduce needs an evaluation: `sdlora reproduce runs/RUN/evaluation/KEY`, or REPRODUCE_EVALUATION"
-        )
+        raise BadConfiguration("reproduce needs an evaluation: its path as the first word, or REPRODUCE_EVALUATION")
     store = open_store(settings.artifacts_uri)
     then = made(store, settings.evaluation, settings.work_dir)
     scratch = scratch_store(settings, then)
