@@ -93,6 +93,11 @@ def most_frequent_mistake(similarity: Tensor, wrong: np.ndarray, right: Sequence
     return subject, count / len(others)
 
 
+def seeds_of(wording: str) -> int:
+    """How many pictures of each subject are drawn with it."""
+    return SEEDS if wording in (PLAIN, STYLE_PHRASE) else 1
+
+
 def measure(
     emoji: Sequence[Emoji],
     pipeline: StableDiffusionPipeline,
@@ -103,17 +108,19 @@ def measure(
     """All figures, and one picture of each subject. What was drawn is kept in `work` and not drawn again after a kill."""
     held_out = [e.pixels for e in emoji if e.held_out]
     subjects = [e for e in emoji if e.subject]
-    right = [index for index in range(len(subjects)) for _ in range(SEEDS)]
     judge = EfficientNetJudge(subjects)
-    rankings, similarities, wrong, sheet = {}, [], [], []
+    rankings, similarities, wrong, of, sheet = {}, [], [], [], []
     for wording in (PLAIN, STYLE_PHRASE, *UNSEEN):
-        pictures = draw(pipeline, subjects, wording, work)
-        sheet.append(pictures[::SEEDS])
+        seeds = seeds_of(wording)
+        pictures = draw(pipeline, subjects, wording, work, seeds)
+        right = [index for index in range(len(subjects)) for _ in range(seeds)]
+        of += right
+        sheet.append(pictures[::seeds])
         by_clip = ranked_first(clip_similarity(*clip, pictures, subjects), right)
         similarities.append(judge.similarity(pictures))
         wrong.append(~ranked_first(similarities[-1], right))
         rankings[wording] = Ranking(float(by_clip.mean()), float(1 - wrong[-1].mean()), block_edges(pictures))
-    _, mistaken = most_frequent_mistake(torch.cat(similarities), np.concatenate(wrong), right * len(rankings))
+    _, mistaken = most_frequent_mistake(torch.cat(similarities), np.concatenate(wrong), of)
     figures = Figures(
         psnr_smooth=reconstruction_psnr(pipeline.vae, held_out),
         psnr_pixelated=reconstruction_psnr(pipeline.vae, [corpus.pixelate(p) for p in held_out]),
