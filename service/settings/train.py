@@ -73,7 +73,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "patience": 4,
         "publish": "best",
     },
-    # The report's recipe at the size and in the time of the miniature: with its learning rate, so few steps move nothing.
+    # What shows in a minute on a CPU: every layer, and a learning rate with which so few steps move something.
     "miniature": {
         "rank": 16,
         "lora_alpha": 16,
