@@ -20,5 +20,6 @@ def test_every_kind_and_every_field_is_described() -> None:
     undescribed = re.findall(r"^\| `(\w+)` \| [^|]+ \|  \|$", page(), re.MULTILINE)
     # Of plain classes, whose fields stand in the sentence above the table.
     assert set(undescribed) == {
-        "path", "size", "sha256", "value", "low", "high", "prompts", "variations", "held_out_images",
+        "path", "size", "sha256", "value", "low", "high", "prompts", "variations", "held_out_images", "seeds",
+        "prompt", "picture", "training", "cosine",
     }  # fmt: skip
