@@ -134,7 +134,8 @@ def test_what_the_hub_answers_is_what_the_job_ends_with(
         "asking the model hub",
         *["the model hub does not answer, it is asked again"] * (asked > 1),  # said once, and at once
     ]
-    assert len(requests) == asked
+    # The library may ask the hub about itself first, once in a process.
+    assert len([path for path in requests if "someone/model" in path]) == asked
 
 
 def test_a_hub_that_cannot_be_reached_is_no_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from service.exits import BadConfiguration, ExitCode
 from service.settings.base import flag_name, variable_name
 from service.settings.catalogue import CHAIN, JOBS, all_settings
 from service.settings.common import CommonSettings, export
+from service.settings.evaluate import EvaluateSettings
 from service.settings.models import FamilySettings, ModelSettings
 from service.settings.s3 import S3Settings
 from service.settings.train import PROFILES, TrainSettings
@@ -215,3 +216,16 @@ def test_a_model_name_that_can_be_nothing_is_refused_with_what_it_could_be() -> 
         BadConfiguration, match="MODEL_BASE='stable diffusion': 'stable diffusion' is no model: use a hub id"
     ):
         read_settings(TrainSettings, ["--model-base", "stable diffusion"])
+
+
+def test_with_the_miniature_evaluate_has_thresholds_of_its_own_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = EvaluateSettings()
+    assert (real.style_reference, real.adherence_margin) == ("original", 1.0)
+    monkeypatch.setenv("MODEL_BASE", "miniature")
+    small = EvaluateSettings()
+    assert (small.style_reference, small.adherence_margin) == ("reconstructed", 3.0)
+    monkeypatch.setenv("EVALUATE_ADHERENCE_MARGIN", "2")
+    assert EvaluateSettings(style_reference="original").style_reference == "original"
+    assert EvaluateSettings().adherence_margin == 2.0
