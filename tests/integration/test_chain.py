@@ -160,7 +160,7 @@ def test_a_run_is_not_continued_with_other_settings(undisturbed: Path, tmp_path:
     training = DEMO_VARIABLES | SMALL | {"TRAIN_RANK": "8"}
     end = finish("train", tmp_path, training)
     assert end.code == ExitCode.BAD_CONFIGURATION
-    assert "RANK (4 there, 8 now)" in end.last("failed")["error"]
+    assert "RANK (16 there, 8 now)" in end.last("failed")["error"]
 
 
 def copy_run(source: Path, target: Path) -> None:
