@@ -63,7 +63,7 @@ def test_the_card_tells_programs_and_people_what_the_lora_is(trained: Path) -> N
     assert yaml.safe_load(head)["license"] == "apache-2.0"
     assert f"`{ELSEWHERE}/demo.safetensors`" in text.split("![")[0]
     assert "of U-Net and text encoder" in text
-    assert "| `learning_rate` | `0.002` |" in text
+    assert "| `learning_rate` | `0.003` |" in text
     for picture in ("samples.png", "curves.png"):
         assert f"]({picture})" in text
         with Image.open(lora / picture) as opened:
