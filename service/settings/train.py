@@ -92,7 +92,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "min_snr_gamma": None,
         "noise_offset": 0.0,
         "ema_decay": 0.0,
-        "max_steps": 200,
+        "max_steps": 120,
         "checkpoint_every": 50,
         "validate_every": 50,
         "patience": 0,
