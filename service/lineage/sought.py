@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,13 @@ from PIL import Image
 
 from service.dataset.candidates import Rejection
 from service.dataset.images.decoding import decode, quiet_decoders
-from service.dataset.images.formats import FORMATS, formats_with
+from service.dataset.images.formats import formats_with
 from service.dataset.images.resizing import shaped
 from service.dataset.images.screening import pixel_hash
 from service.dataset.selection import without_fragment
 from service.diffusion.looks import Look, look_of
-from service.exits import BadConfiguration, MissingInput
+from service.exits import MissingInput
+from service.settings.data_prep import DECODERS, installed
 from service.settings.marks import SHA256, URL
 from service.storage.disk import disk_errors
 from service.storage.opening import open_store
@@ -90,11 +92,9 @@ def _picture(content: bytes) -> Image.Image | None:
 
 
 def _all_formats() -> tuple[str, ...]:
-    """All formats that data-prep may have opened, as far as they can be opened here."""
-    formats: tuple[str, ...] = FORMATS
-    for word in ("heic", "avif"):
-        try:
-            formats += formats_with((word,))[len(FORMATS) :]
-        except BadConfiguration:
-            continue
-    return formats
+    """All formats that data-prep may have opened, as far as their decoders are installed here."""
+    words: list[str] = []
+    for word in DECODERS:
+        with suppress(ValueError):
+            words += installed([word])
+    return formats_with(tuple(words))

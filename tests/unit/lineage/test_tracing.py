@@ -1,6 +1,7 @@
 """From an image to all that descends from it."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from service.artifacts.kinds import checkpoint, evaluation, images, lora
 from service.artifacts.kinds.dataset import Provenance
 from service.artifacts.kinds.exclusions import reasons
 from service.artifacts.kinds.registry import Entry
+from service.dataset.images.formats import formats_with
 from service.dataset.images.screening import screen
 from service.exits import MissingInput
 from service.lineage.recognition import How
@@ -209,6 +211,16 @@ def test_a_file_that_shows_nothing_is_looked_for_by_its_bytes_and_a_missing_one_
     assert sought(str(tmp_path / "x.png")).marks == {hashlib.sha256(b"no picture").hexdigest()}
     with pytest.raises(MissingInput, match="TRACE_IMAGE"):
         sought(str(tmp_path / "none.png"))
+
+
+def test_a_file_is_looked_at_where_the_decoders_of_further_formats_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("pi_heif", "PIL._avif"):
+        monkeypatch.setitem(sys.modules, module, None)
+    formats_with.cache_clear()
+    (tmp_path / "x.png").write_bytes(X)
+    assert sought(str(tmp_path / "x.png")).picture is not None
 
 
 def test_the_record_that_withdraws_it_names_all_that_any_data_set_knows_it_by(made: Made) -> None:
