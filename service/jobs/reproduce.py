@@ -9,10 +9,9 @@ import structlog
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.copying import copy_artifact
-from service.artifacts.fetching import fetch
 from service.artifacts.history import History, append
 from service.artifacts.kinds.dataset import Dataset
-from service.artifacts.kinds.evaluation import KIND, read_json
+from service.artifacts.kinds.evaluation import read
 from service.artifacts.kinds.lora import Lora
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import Manifest
@@ -74,13 +73,7 @@ def reproduce(settings: ReproduceSettings) -> None:
 
 def made(store: ObjectStore, path: str, work_dir: Path) -> Made:
     """An evaluation and what it rests on. Raises NotFound without one, BadConfiguration for anything else."""
-    manifests = ancestry(store, path)
-    if manifests[path].kind != KIND:
-        raise BadConfiguration(
-            f"{path} in {store.uri} is of the kind {manifests[path].kind!r}; an evaluation is needed"
-        )
-    decision = read_json(fetch(store, path, work_dir)).decision
-    return Made(path=path, decision=decision, manifests=manifests)
+    return Made(path=path, decision=read(store, path, work_dir).decision, manifests=ancestry(store, path))
 
 
 def scratch_store(settings: ReproduceSettings, then: Made) -> ObjectStore:
