@@ -1,13 +1,11 @@
 """`sdlora diff`: what changed from one data set to another."""
 
-from service.artifacts.publishing import read_manifest
 from service.exits import BadConfiguration
-from service.lineage.difference import DatasetDifference, difference
+from service.lineage.difference import difference
 from service.lineage.difference_text import tables
-from service.lineage.listing import listing, provenance
+from service.lineage.listing import listing
 from service.outcome import add_facts
 from service.settings.diff import DiffSettings
-from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from service.terminal import tell
 
@@ -22,14 +20,8 @@ def diff(settings: DiffSettings) -> None:
             "diff compares two data sets: `sdlora diff datasets/NAME/VERSION datasets/NAME/VERSION`, or DIFF_BEFORE and "
             "DIFF_AFTER"
         )
-    found = difference_between(open_store(settings.artifacts_uri), settings.before, settings.after)
+    store = open_store(settings.artifacts_uri)
+    found = difference(listing(store, settings.before), listing(store, settings.after))
     counted = {name: len(getattr(found, name)) for name in ("added", "gone", "recaptioned", "moved")}
     add_facts(**counted)
     tell(found, tables, as_json=settings.as_json)
-
-
-def difference_between(store: ObjectStore, before: str, after: str) -> DatasetDifference:
-    """The difference between two published data sets, with the reasons why the later one left images out."""
-    then, now = listing(store, before), listing(store, after)
-    entries = provenance(store, after, read_manifest(store, after))
-    return difference(then, now, {entry.origin: entry.reason for entry in entries if entry.reason})

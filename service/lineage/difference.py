@@ -1,7 +1,7 @@
 """What changed from one data set to another, image by image: by the content of the images, whatever their files are called."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,10 +71,9 @@ class DatasetDifference(Document):
         return not (self.added or self.gone or self.recaptioned or self.moved)
 
 
-def difference(before: Listing, after: Listing, left_out: Mapping[str, str]) -> DatasetDifference:
-    """left_out: why the later data set left out a candidate, by its origin.
+def difference(before: Listing, after: Listing) -> DatasetDifference:
+    """Images are compared by their pixels, or by their files where one of the data sets does not tell the hash of all pixels.
 
-    Images are compared by their pixels, or by their files where one of the data sets does not tell the hash of all pixels.
     Of images of one data set with equal content the first counts.
     """
     everything = (*before.images, *after.images)
@@ -86,7 +85,7 @@ def difference(before: Listing, after: Listing, left_out: Mapping[str, str]) -> 
         after=after.path,
         added=[image for image in after.images if (key := content(image)) not in old and new[key] is image],
         gone=[
-            GoneImage(**image.model_dump(), reason=left_out.get(image.origin or ""))
+            GoneImage(**image.model_dump(), reason=after.left_out.get(image.origin or ""))
             for image in before.images
             if (key := content(image)) not in new and old[key] is image
         ],

@@ -42,12 +42,13 @@ class ListedImage(BaseModel):
 
 
 class Listing(BaseModel):
-    """A data set: its path, and its images in the order of its tables."""
+    """A data set: its path, its images in the order of its tables, and by origin why it left out other candidates."""
 
     model_config = ConfigDict(frozen=True)
 
     path: str
     images: tuple[ListedImage, ...]
+    left_out: dict[str, str] = {}
 
 
 def provenance(store: ObjectStore, path: str, manifest: Manifest) -> list[Provenance]:
@@ -71,7 +72,8 @@ def listing(store: ObjectStore, path: str) -> Listing:
     Dataset.read(store, path)
     manifest = read_manifest(store, path)
     files = file_hashes(manifest)
-    entries = {entry.file_name: entry for entry in provenance(store, path, manifest) if entry.file_name}
+    candidates = provenance(store, path, manifest)
+    entries = {entry.file_name: entry for entry in candidates if entry.file_name}
     images = []
     for split in SPLITS:
         for name, caption in captions_of(read_file(store, path, metadata_name(split)), path).items():
@@ -90,4 +92,5 @@ def listing(store: ObjectStore, path: str) -> Listing:
                     licence=entry.licence if entry else None,
                 )
             )
-    return Listing(path=path, images=tuple(images))
+    left_out = {entry.origin: entry.reason for entry in candidates if entry.reason}
+    return Listing(path=path, images=tuple(images), left_out=left_out)

@@ -11,7 +11,6 @@ from rich.console import Console
 from service.artifacts.kinds import lora
 from service.artifacts.kinds.dataset import SPLITS
 from service.exits import BadConfiguration, BadData
-from service.jobs.diff import difference_between
 from service.lineage.difference import FILES, UNTOLD, Count, DatasetDifference, difference
 from service.lineage.difference_text import SHOWN, code, markdown, tables
 from service.lineage.listing import ListedImage, Listing, listing
@@ -33,17 +32,13 @@ distinct = st.lists(images, max_size=8, unique_by=lambda one: one.sha256).map(
 )
 
 
-def between(before: Listing, after: Listing) -> DatasetDifference:
-    return difference(before, after, {})
-
-
 def listed(*found: ListedImage) -> Listing:
     return Listing(path="datasets/x/0", images=found)
 
 
 @given(listings)
 def test_a_data_set_does_not_differ_from_itself(one: Listing) -> None:
-    found = between(one, one)
+    found = difference(one, one)
     assert found.empty
     assert all(row.before == row.after for row in chain(found.splits, found.hosts, found.licences))
 
@@ -52,7 +47,7 @@ def test_a_data_set_does_not_differ_from_itself(one: Listing) -> None:
 def test_what_was_added_one_way_is_gone_the_other_way_and_every_change_is_reversed(
     one: Listing, other: Listing
 ) -> None:
-    there, back = between(one, other), between(other, one)
+    there, back = difference(one, other), difference(other, one)
     assert [old.model_dump(exclude={"reason"}) for old in there.gone] == [new.model_dump() for new in back.added]
     assert [old.model_dump(exclude={"reason"}) for old in back.gone] == [new.model_dump() for new in there.added]
     assert sorted((c.before, c.after) for c in there.recaptioned) == sorted(
@@ -65,7 +60,7 @@ def test_what_was_added_one_way_is_gone_the_other_way_and_every_change_is_revers
 
 @given(distinct, distinct)
 def test_what_stayed_and_what_came_is_what_there_is_now(one: Listing, other: Listing) -> None:
-    found = between(one, other)
+    found = difference(one, other)
     assert len(one.images) - len(found.gone) + len(found.added) == len(other.images)
     for rows in (found.splits, found.hosts, found.licences):
         assert sum(row.before for row in rows) == len(one.images)
@@ -74,28 +69,28 @@ def test_what_stayed_and_what_came_is_what_there_is_now(one: Listing, other: Lis
 
 @given(listings, listings)
 def test_the_record_is_read_as_it_was_written(one: Listing, other: Listing) -> None:
-    found = between(one, other)
+    found = difference(one, other)
     assert DatasetDifference.from_bytes(found.to_bytes(), "here") == found
 
 
 def test_another_name_of_a_file_changes_nothing_and_other_pixels_under_its_name_do() -> None:
     renamed = image("a").model_copy(update={"file_name": "train/other.png"})
-    assert between(listed(image("a")), listed(renamed)).empty
+    assert difference(listed(image("a")), listed(renamed)).empty
     replaced = image("b").model_copy(update={"file_name": image("a").file_name})
-    found = between(listed(image("a")), listed(replaced))
+    found = difference(listed(image("a")), listed(replaced))
     assert ([one.sha256[0] for one in found.gone], [one.sha256[0] for one in found.added]) == (["a"], ["b"])
 
 
 def test_where_one_data_set_does_not_tell_the_hashes_of_its_pixels_those_of_the_files_are_compared() -> None:
     untold = image("a").model_copy(update={"sha256": ""})
-    assert between(listed(image("a")), listed(untold)).empty
-    assert between(listed(untold), listed(untold, image("b"))).added == [image("b")]
+    assert difference(listed(image("a")), listed(untold)).empty
+    assert difference(listed(untold), listed(untold, image("b"))).added == [image("b")]
 
 
 def test_captions_sides_hosts_and_licences_are_told_before_and_after() -> None:
     before = listed(image("a"), image("b", licence="CC0"), image("c", origin="c.png"))
     after = listed(image("a", caption="a dog"), image("b", "validation", licence="CC BY"), image("c", origin="c.png"))
-    found = between(before, after)
+    found = difference(before, after)
     assert [(one.file_name, one.before, one.after) for one in found.recaptioned] == [("train/a.png", "a cat", "a dog")]
     assert [(one.file_name, one.before, one.after) for one in found.moved] == [
         ("validation/b.png", "train", "validation")
@@ -108,7 +103,8 @@ def test_captions_sides_hosts_and_licences_are_told_before_and_after() -> None:
 
 
 def test_of_an_image_that_is_gone_it_is_told_why_the_later_data_set_left_it_out() -> None:
-    found = difference(listed(image("a"), image("b")), listed(), {"https://a.example/a.png": "http_status"})
+    later = Listing(path="datasets/x/1", images=(), left_out={"https://a.example/a.png": "http_status"})
+    found = difference(listed(image("a"), image("b")), later)
     assert [one.reason for one in found.gone] == ["http_status", None]
 
 
@@ -119,7 +115,7 @@ def test_the_part_of_a_report_tells_every_change_and_no_more_rows_than_a_person_
     many = [
         image("a").model_copy(update={"sha256": f"{n:064}", "file_name": f"train/{n}.png"}) for n in range(SHOWN + 3)
     ]
-    text = markdown(between(listed(image("a"), image("b")), listed(*many, image("b", "validation", "a dog"))))
+    text = markdown(difference(listed(image("a"), image("b")), listed(*many, image("b", "validation", "a dog"))))
     assert f"{SHOWN + 3} added, 1 gone, 1 recaptioned, 1 moved" in text
     assert "… and 3 more." in text
     assert "| `train` | 2 | 23 | +21 |" in text
@@ -129,7 +125,7 @@ def test_the_part_of_a_report_tells_every_change_and_no_more_rows_than_a_person_
 
 def test_words_of_strangers_neither_link_nor_format_nor_leave_their_cell() -> None:
     caption = "a `cat` | ![x](https://tracker.example/x.png)\n\n# @team <img src=x>"
-    text = markdown(between(listed(), listed(image("a", caption=caption))))
+    text = markdown(difference(listed(), listed(image("a", caption=caption))))
     [row] = [line for line in text.splitlines() if "tracker" in line]
     cell = row.split(" | ")[1]
     assert cell.startswith("`a 'cat' \\")
@@ -141,7 +137,7 @@ def test_a_terminal_shows_every_image() -> None:
     after = listed(*(image(letter, caption="[red]a cat") for letter in "abc"))
     console = Console(width=160)
     with console.capture() as shown:
-        console.print(tables(between(listed(), after)))
+        console.print(tables(difference(listed(), after)))
     assert "3 added" in shown.get()
     assert all(f"train/{letter}.png" in shown.get() for letter in "abc")
     assert "[red]a cat" in shown.get()
@@ -167,7 +163,7 @@ def test_published_data_sets_are_compared_by_their_tables(store: LocalStore, tmp
     after = publish(
         store, tmp_path / "new", Published({"train/other.png": "two, cats", "validation/2.png": "a tree"}, new)
     )
-    found = difference_between(store, before, after)
+    found = difference(listing(store, before), listing(store, after))
     assert [one.origin for one in found.added] == ["https://c.example/2.png"]
     assert [(one.origin, one.licence, one.reason) for one in found.gone] == [
         ("https://b.example/1.png", "CC0", "http_status")
@@ -180,7 +176,7 @@ def test_a_data_set_without_provenance_is_compared_by_its_files(store: LocalStor
         publish(store, tmp_path / name, Published({"train/0.png": "a", f"validation/{name}.png": "b"}))
         for name in ("1", "2")
     ]
-    found = difference_between(store, *paths)
+    found = difference(*(listing(store, path) for path in paths))
     assert ([one.file_name for one in found.gone], [one.file_name for one in found.added]) == (
         ["validation/1.png"],
         ["validation/2.png"],
