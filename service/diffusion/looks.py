@@ -41,10 +41,10 @@ def look_of(image: Image.Image) -> Look:
     return Look(int(str(imagehash.phash(grey)), 16), int(str(imagehash.dhash(grey)), 16), red << 16 | green << 8 | blue)
 
 
-def distances(look: Look, others: Sequence[Look]) -> NDArray[np.int64]:
+def distances(look: Look, others: Sequence[Look] | NDArray[np.uint64]) -> NDArray[np.int64]:
     """(N,): in how many of 64 bits the hash that differs more differs from that of each of the others; UNLIKE where the
-    colours are not near. others: N of them."""
-    table = np.array(others, dtype=np.uint64).reshape(-1, len(Look._fields))
+    colours are not near. others: N of them, or their table, (N, 3)."""
+    table = np.asarray(others, dtype=np.uint64).reshape(-1, len(Look._fields))
     phash, dhash = (np.bitwise_count(table[:, i] ^ np.uint64(look[i])).astype(np.int64) for i in (0, 1))
     near = (np.abs(channels(table[:, 2]) - channels(np.array([look.colour], np.uint64))) <= COLOUR_DISTANCE).all(axis=1)
     return np.where(near, np.maximum(phash, dhash), UNLIKE)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.diffusion.looks import COLOUR_DISTANCE, Look, channels
+from service.diffusion.looks import COLOUR_DISTANCE, Look, channels, distances
 
 PAIRS_AT_ONCE = 1 << 21
 
@@ -15,15 +15,8 @@ def near_any(looks: Sequence[Look], others: Sequence[Look], distance: int) -> li
     if not others:
         return [None] * len(looks)
     table = np.array(others, dtype=np.uint64)
-    found: list[int | None] = []
-    for look in looks:
-        phash, dhash, colour = (np.uint64(part) for part in look)
-        near = np.bitwise_count(table[:, 0] ^ phash) <= distance
-        near &= np.bitwise_count(table[:, 1] ^ dhash) <= distance
-        near &= (np.abs(channels(table[:, 2]) - channels(np.array([colour]))) <= COLOUR_DISTANCE).all(axis=1)
-        indices = np.flatnonzero(near)
-        found.append(int(indices[0]) if len(indices) else None)
-    return found
+    near = (np.flatnonzero(distances(look, table) <= distance) for look in looks)
+    return [int(indices[0]) if len(indices) else None for indices in near]
 
 
 def near_duplicates(looks: Sequence[Look], distance: int) -> list[int]:
