@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from service.artifacts.kinds import exclusions
 from service.dataset.candidates import Candidate, Reason, Record
-from service.dataset.images.duplicates import Look, near_any
+from service.dataset.images.duplicates import near_any
 from service.dataset.selection import without_fragment
+from service.diffusion.looks import Look
 from service.settings.data_prep import DataPrepSettings
 from service.settings.marks import LOOK
 from service.storage.interface import ObjectStore

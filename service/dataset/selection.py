@@ -8,7 +8,8 @@ from urllib.parse import urldefrag
 
 from service.artifacts.kinds.dataset import host_of
 from service.dataset.candidates import Candidate, Reason, Record
-from service.dataset.images.duplicates import Look, near_duplicates
+from service.dataset.images.duplicates import near_duplicates
+from service.diffusion.looks import Look
 
 
 class Plan(NamedTuple):

@@ -14,10 +14,8 @@ from service.lineage.sought import Form, Sought
 
 NEAR = 8
 """Bits in which two looks may differ, where the recipe of a data set does not say it."""
-
-
-EXACT_DUPLICATES = {str(Reason.DUP_URL), str(Reason.DUP_EXACT)}
-DUPLICATES = EXACT_DUPLICATES | {str(Reason.DUP_NEAR)}
+EXACT_DUPLICATES = {Reason.DUP_URL, Reason.DUP_EXACT}
+DUPLICATES = EXACT_DUPLICATES | {Reason.DUP_NEAR}
 
 
 class How(StrEnum):
@@ -76,7 +74,7 @@ def recognised(image: Sought, datasets: Sequence[KnownDataset], *, look_alikes: 
         hashes |= {mark for dataset, entry in _places(datasets, new) for mark in dataset.hashes(entry)}
     if look_alikes:
         found |= dict(_alike(datasets, forms, found))
-    found |= dict(_kept(datasets, found, EXACT_DUPLICATES if not look_alikes else DUPLICATES))
+    found |= dict(_kept(datasets, found, DUPLICATES if look_alikes else EXACT_DUPLICATES))
     by_path: dict[str, dict[int, How]] = {}
     for place, how in found.items():
         by_path.setdefault(place.path, {})[place.rank] = how

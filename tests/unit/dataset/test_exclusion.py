@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from service.artifacts.kinds.exclusions import ExcludedImage, Exclusion, add
 from service.dataset.candidates import Candidate, Reason, Record
 from service.dataset.exclusion import OF_THE_SETTING, Excluded, excluded_by, with_all_named
-from service.dataset.images.duplicates import Look, near_any, near_duplicates
+from service.dataset.images.duplicates import near_any, near_duplicates
+from service.diffusion.looks import Look
 from service.settings.data_prep import DataPrepSettings
 from service.storage.local import LocalStore
 from tests.unit.dataset.records import features_of
