@@ -17,7 +17,7 @@ from service.exits import BadData
 from service.lineage.listing import file_hashes, provenance
 from service.lineage.recognition import How, KnownDataset, look_of_entry, recognised
 from service.lineage.sought import Sought
-from service.settings.marks import LOOK, SHA256, URL
+from service.settings.marks import is_mark
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.parallel import StopCheck, for_each
 
@@ -238,7 +238,7 @@ def _traced(dataset: KnownDataset, ranks: Mapping[int, How]) -> TracedDataset:
 def _marks(dataset: KnownDataset, entry: Provenance) -> list[str]:
     look = look_of_entry(entry)
     told = {entry.origin, *dataset.hashes(entry), *([str(look)] if look else [])}
-    return sorted(mark for mark in told if any(form.fullmatch(mark) for form in (SHA256, URL, LOOK)))
+    return sorted(mark for mark in told if is_mark(mark))
 
 
 def _champions(

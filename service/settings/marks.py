@@ -14,9 +14,14 @@ LOOK = re.compile(r"[0-9a-f]{16}:[0-9a-f]{16}:[0-9a-f]{6}")
 """Perceptual hash, difference hash and mean colour, as provenance tells them: near for copies in other sizes and formats."""
 
 
+def is_mark(text: str) -> bool:
+    """Whether an image can be known by it."""
+    return any(form.fullmatch(text) for form in (SHA256, URL, LOOK))
+
+
 def checked_mark(text: str) -> str:
     """The mark itself; raises ValueError for what no image can be known by."""
-    if not any(form.fullmatch(text) for form in (SHA256, URL, LOOK)):
+    if not is_mark(text):
         raise ValueError(f"{text!r} is no sha256, no URL and no look (phash:dhash:colour); write it in full")
     return text
 

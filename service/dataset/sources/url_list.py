@@ -1,7 +1,6 @@
 """A list of URLs in a CSV, JSON lines or Parquet file, as data sets of the web are passed around."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from service.dataset.notes import Note
 from service.dataset.sources.interface import Captioned
 from service.dataset.sources.tables import CAPTION_COLUMNS, Reading, read_table
 from service.exits import BadConfiguration, BadData, MissingInput
+from service.settings.marks import URL
 from service.storage.disk import disk_errors
 from service.storage.interface import NotFound
 from service.storage.opening import open_store
@@ -97,4 +97,4 @@ def _with_later_captions(candidates: Sequence[Candidate], captions: Mapping[str,
 
 
 def _is_url(cell: str) -> bool:
-    return re.fullmatch(r"https?://\S+", cell, re.IGNORECASE) is not None
+    return URL.fullmatch(cell) is not None
