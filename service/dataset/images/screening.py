@@ -37,6 +37,7 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
     """Decodes and judges one candidate by itself; raises Rejection when it cannot be decoded."""
     with disk_errors(Path(settings.folder or "."), "DATA_PREP_FOLDER"):
         original, animated, lossless = decode(source, formats_with(tuple(settings.extra_formats)))
+        source_sha256 = _source_hash(source)
     reason, detail = _judge(original, settings)
     if reason is None:
         image = shaped(
@@ -60,7 +61,7 @@ def screen(source: bytes | Path, settings: DataPrepSettings) -> Screened:
         colour=look.colour,
         animated=animated,
         lossless=lossless,
-        source_sha256=_source_hash(source),
+        source_sha256=source_sha256,
     )
     return Screened(features, reason, detail, png_of(image))
 
