@@ -57,4 +57,4 @@ def _rows(dataset: TracedDataset) -> list[tuple[str, str, str, str]]:
 def _where(image: TracedImage) -> str:
     if image.file_name is None:
         return f"left out: {image.reason}"
-    return image.file_name + (" (held out)" if image.split == "validation" else "")
+    return image.file_name + (" (held out)" if image.file_name.startswith("validation/") else "")

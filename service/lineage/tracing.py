@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.artifacts import layout
 from service.artifacts.documents import Document
 from service.artifacts.kinds import evaluation, images, lora, samples
-from service.artifacts.kinds.dataset import Dataset, Provenance, Split
+from service.artifacts.kinds.dataset import Dataset, Provenance
 from service.artifacts.kinds.exclusions import ExcludedImage, Exclusion
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import Manifest
@@ -36,11 +36,6 @@ class TracedImage(BaseModel):
     file_name: str | None = Field(description="Its file below imagefolder/; null where it was left out.")
     reason: str | None = Field(description="Why it was left out.")
     marks: list[str] = Field(description="All that it is known by, as DATA_PREP_EXCLUDE takes it.")
-
-    @property
-    def split(self) -> Split | None:
-        """The side of the split on which it is."""
-        return None if self.file_name is None else "train" if self.file_name.startswith("train/") else "validation"
 
 
 class TracedDataset(BaseModel):
