@@ -13,6 +13,7 @@ from service.artifacts.kinds.exclusions import ExcludedImage, Exclusion
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import Manifest
 from service.artifacts.publishing import list_artifacts, read_manifest
+from service.dataset.selection import without_fragment
 from service.exits import BadData
 from service.lineage.listing import file_hashes, provenance
 from service.lineage.recognition import How, KnownDataset, look_of_entry, recognised
@@ -232,7 +233,7 @@ def _traced(dataset: KnownDataset, ranks: Mapping[int, How]) -> TracedDataset:
 
 def _marks(dataset: KnownDataset, entry: Provenance) -> list[str]:
     look = look_of_entry(entry)
-    told = {entry.origin, *dataset.hashes(entry), *([str(look)] if look else [])}
+    told = {entry.origin, without_fragment(entry.origin), *dataset.hashes(entry), *([str(look)] if look else [])}
     return sorted(mark for mark in told if is_mark(mark))
 
 

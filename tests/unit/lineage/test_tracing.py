@@ -237,6 +237,12 @@ def test_the_record_that_withdraws_it_names_all_that_any_data_set_knows_it_by(ma
     assert set(reasons([record]).values()) == {"asked for"}
 
 
+def test_the_record_names_the_address_without_its_fragment_for_that_is_the_same_image(made: Made) -> None:
+    made.dataset("one", decoded(0, f"{URL}#top", X, "train/0.png"))
+    marks = exclusion_of(made.trace(decoded(0, URL, X, None).sha256), "asked for").images[0].marks
+    assert {URL, f"{URL}#top"} <= set(marks)
+
+
 def test_a_terminal_shows_all_of_it(made: Made) -> None:
     path = made.dataset("one", decoded(0, URL, X, "validation/0.png"))
     trained = made.lora("first", path)
