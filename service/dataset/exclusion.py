@@ -30,7 +30,7 @@ class Excluded:
         return [one for one in candidates if why[one.rank] is None], records
 
     def applied(self, records: Sequence[Record]) -> list[Record]:
-        """The records; good images that are known by a hash are now left out, and those that look like an excluded one.
+        """The records; images that are known by a hash are now left out as excluded, and those that look like one of them.
 
         Nothing of their pixels is kept: neither a hash for the provenance nor a thumbnail for the report.
         """
@@ -40,9 +40,10 @@ class Excluded:
         looks = self._looks() | {_look(record): reason for record in records if (reason := why[record.candidate.rank])}
         seen = [record for record in records if record.features is not None and not why[record.candidate.rank]]
         alike = near_any([_look(record) for record in seen], list(looks), self.distance)
+        reasons = list(looks.values())
         for record, index in zip(seen, alike, strict=True):
             if index is not None:
-                why[record.candidate.rank] = list(looks.values())[index]
+                why[record.candidate.rank] = reasons[index]
         return [
             _left_out(record.candidate, reason) if (reason := why[record.candidate.rank]) else record
             for record in records
