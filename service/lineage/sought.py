@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -19,8 +18,7 @@ from service.diffusion.looks import Look, look_of
 from service.exits import MissingInput
 from service.settings.data_prep import DECODERS, installed
 from service.settings.marks import SHA256, URL
-from service.storage.disk import disk_errors
-from service.storage.opening import open_store
+from service.storage.opening import read_file_at
 
 
 class Form(NamedTuple):
@@ -73,14 +71,10 @@ def sought(named: str) -> Sought:
 
 
 def _content(file: str) -> bytes:
-    if file.startswith("s3://"):
-        folder, _, name = file.rpartition("/")
-        return open_store(folder).get(name)
-    path = Path(file).expanduser()
-    with disk_errors(path, "TRACE_IMAGE"):
-        if not path.is_file():
-            raise MissingInput(f"TRACE_IMAGE={file} is no URL, no sha256 of 64 digits, and no file that exists")
-        return path.read_bytes()
+    try:
+        return read_file_at(file, "TRACE_IMAGE")
+    except MissingInput as error:
+        raise MissingInput(f"{error}; nor is it a URL, or a sha256 of 64 digits") from error
 
 
 def _picture(content: bytes) -> Image.Image | None:

@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urldefrag
 
 import structlog
@@ -13,34 +12,14 @@ from service.dataset.candidates import Candidate
 from service.dataset.notes import Note
 from service.dataset.sources.interface import Captioned
 from service.dataset.sources.tables import CAPTION_COLUMNS, Reading, read_table
-from service.exits import BadConfiguration, BadData, MissingInput
+from service.exits import BadData
 from service.settings.marks import URL
-from service.storage.disk import disk_errors
-from service.storage.interface import NotFound
-from service.storage.opening import open_store
 
 URL_COLUMNS = ("url",)
 LICENCE_COLUMNS = ("licence", "license")
 OTHER_COLUMNS = ("page", *LICENCE_COLUMNS)
 
 log = structlog.get_logger(__name__)
-
-
-def read_list(place: str) -> bytes:
-    """The file of the list, local or s3://; raises MissingInput, naming the setting, when it is not there."""
-    if place.startswith("s3://"):
-        folder, _, name = place.rpartition("/")
-        if folder in ("s3:", "s3:/") or not name:
-            raise BadConfiguration(f"DATA_PREP_URLS={place} names no file; write s3://bucket/path/list.csv")
-        try:
-            return open_store(folder).get(name)
-        except NotFound as error:
-            raise MissingInput(f"DATA_PREP_URLS={place} is an object that does not exist") from error
-    file = Path(place).expanduser()
-    with disk_errors(file, "DATA_PREP_URLS"):
-        if not file.is_file():
-            raise MissingInput(f"DATA_PREP_URLS={place} is a file that does not exist")
-        return file.read_bytes()
 
 
 def digest(content: bytes) -> str:

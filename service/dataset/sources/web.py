@@ -13,8 +13,9 @@ from service.dataset.notes import Note
 from service.dataset.sources.bing import search
 from service.dataset.sources.fetching import open_fetcher
 from service.dataset.sources.interface import Captioned, Read
-from service.dataset.sources.url_list import candidates_of, digest, read_list
+from service.dataset.sources.url_list import candidates_of, digest
 from service.settings.data_prep import DataPrepSettings
+from service.storage.opening import read_file_at
 
 
 class _WebSource:
@@ -64,7 +65,7 @@ class UrlSource(_WebSource):
 
     def __init__(self, settings: DataPrepSettings) -> None:
         super().__init__(settings, f"DATA_PREP_URLS={settings.urls}")
-        self._content = read_list(settings.urls or "")
+        self._content = read_file_at(settings.urls or "", "DATA_PREP_URLS")
 
     def state(self) -> str:
         return digest(self._content)

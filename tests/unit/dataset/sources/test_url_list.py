@@ -1,15 +1,14 @@
 """Lists of URLs."""
 
 from io import BytesIO
-from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from service.dataset.notes import Note
-from service.dataset.sources.url_list import candidates_of, read_list
-from service.exits import BadConfiguration, BadData, MissingInput
+from service.dataset.sources.url_list import candidates_of
+from service.exits import BadData
 
 LIST = "DATA_PREP_URLS=list"
 
@@ -62,13 +61,6 @@ def test_text_that_a_writer_left_as_bytes_is_text() -> None:
 def test_what_is_no_list_is_named_with_its_place(content: bytes) -> None:
     with pytest.raises(BadData, match="DATA_PREP_URLS=list"):
         candidates_of(content, LIST)
-
-
-def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingInput, match="DATA_PREP_URLS"):
-        read_list(str(tmp_path / "none.csv"))
-    with pytest.raises(BadConfiguration, match="DATA_PREP_URLS"):
-        read_list("s3://bucket")
 
 
 @pytest.mark.parametrize(
