@@ -15,6 +15,7 @@ from service.artifacts.kinds.exclusions import ExcludedImage, Exclusion, add
 from service.artifacts.publishing import read_manifest
 from service.exits import BadData, MissingInput
 from service.storage.opening import open_store
+from tests.integration.bing import Answer, Web
 from tests.pictures import encoded, png, sprite
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file .*imagefolder/.*:ResourceWarning")
@@ -94,6 +95,16 @@ def test_with_the_setting_alone_images_are_left_out_by_the_hash_of_their_pixels(
     path = prepare(**options, exclude=[known["3.png"]["sha256"]])
     found = lines(tmp_path / "artifacts", path)
     assert (found["3.png"]["reason"], found["3.png"]["detail"]) == ("excluded", "DATA_PREP_EXCLUDE")
+
+
+def test_an_address_that_is_withdrawn_is_not_even_asked(web: Web, prepare: Any, tmp_path: Path) -> None:
+    urls = [f"http://images.example.com/{seed}.png" for seed in range(5)]
+    web.answers = {url: Answer(body=png(seed)) for seed, url in enumerate(urls)}
+    (tmp_path / "list.csv").write_text("url,caption\n" + "".join(f"{url},a picture\n" for url in urls))
+    withdraw(tmp_path / "artifacts", urls[1])
+    found = lines(tmp_path / "artifacts", prepare(source="urls", urls=str(tmp_path / "list.csv"), captioner="sidecar"))
+    assert {url: found[url]["reason"] for url in urls} == dict.fromkeys(urls) | {urls[1]: "excluded"}
+    assert [web.asked(url) for url in urls] == [1, 0, 1, 1, 1]
 
 
 def test_shards_that_left_out_different_images_do_not_go_together(pictures: Path, prepare: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from service.artifacts.kinds import checkpoint, evaluation, images, lora
 from service.artifacts.kinds.dataset import Provenance
 from service.artifacts.kinds.exclusions import reasons
 from service.artifacts.kinds.registry import Entry
+from service.artifacts.publishing import read_manifest
 from service.dataset.images.formats import formats_with
 from service.dataset.images.screening import screen
 from service.exits import MissingInput
@@ -115,6 +116,15 @@ def test_an_image_is_followed_to_data_set_lora_champion_pictures_evaluation_and_
     assert Trace.from_bytes(found.to_bytes(), "here") == found
 
 
+def test_a_champion_whose_lora_has_gone_to_another_path_is_known_by_its_version(made: Made) -> None:
+    trained = made.lora("first", made.dataset("one", decoded(0, URL, X, "train/0.png")))
+    version = read_manifest(made.store, trained).version
+    for number, of in enumerate((version, "0" * 64), start=1):
+        entry = Entry(lora="runs/before/lora", version=of)
+        made.store.put(layout.RegistryEntry("style", number, "0" * 16).path, entry.to_bytes())
+    assert [champion.number for champion in made.trace(URL).champions] == [1]
+
+
 def test_it_is_recognised_by_address_page_file_and_pixels_and_the_file_in_the_data_set(made: Made) -> None:
     path = made.dataset("one", decoded(0, f"{URL}?size=large", X, "train/0.png", page="https://a.example/page"))
     known = decoded(0, URL, X, None)
@@ -143,7 +153,8 @@ def test_a_copy_in_another_size_and_format_is_found_by_its_look_where_that_is_wa
     made: Made, tmp_path: Path
 ) -> None:
     path = made.dataset("one", decoded(0, URL, X, "train/0.png"), decoded(1, "y.png", Y, "train/1.png"))
-    (tmp_path / "x.jpeg").write_bytes(encoded(sprite(0, (80, 72)), "JPEG", quality=90))
+    made.dataset("strict", decoded(0, URL, X, "train/0.png"), recipe={"near_distance": 0})
+    (tmp_path / "x.jpeg").write_bytes(encoded(sprite(0, (80, 72)), "JPEG", quality=30))
     assert hows(made.trace(str(tmp_path / "x.jpeg"))) == {path: [How.LOOK]}
     assert hows(made.trace(str(tmp_path / "x.jpeg"), look_alikes=False)) == {}
 
