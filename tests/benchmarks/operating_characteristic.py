@@ -99,7 +99,7 @@ def characteristic(
     seed: int = 0,
 ) -> list[Row]:
     """A row for each pool and number of prompts."""
-    asked = settings or EvaluateSettings()
+    asked = settings or EvaluateSettings(model_base="miniature")
     rng = np.random.default_rng(seed)
     rows = []
     for lora, pool in pools.items():

@@ -13,15 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from service.artifacts.fetching import fetch
 from service.artifacts.kinds import evaluation, measurements
-from service.artifacts.kinds.lora import read as read_lora
 from service.artifacts.kinds.measurements import Measurements
-from service.artifacts.publishing import exists, publish, publish_version, read_manifest
+from service.artifacts.publishing import exists, publish_version, read_manifest
 from service.artifacts.runs import Run
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import evaluate
@@ -32,13 +28,11 @@ from service.settings.evaluate import EvaluateSettings
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
+from tests.changed_lora import Change, publish_changed, scaled
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
 HELD_OUT_SHARE = 0.5
 """Half of the samples: a pool of few prompts would be a poor population."""
 USELESS_SCALE = 0.02
-
-Change = Callable[[str, Tensor], Tensor]
 
 
 def pools_in(folder: Path) -> dict[str, Measurements]:
@@ -58,11 +52,12 @@ def pools_in(folder: Path) -> dict[str, Measurements]:
     train(TrainSettings(run_id="good", dataset=dataset, profile="miniature", **places))
     generator = torch.Generator().manual_seed(0)
     changes: dict[str, Change] = {
-        "useless": lambda key, weights: weights * (USELESS_SCALE if ".lora.up." in key else 1),
+        "useless": scaled(USELESS_SCALE),
         "random": lambda _, weights: torch.randn(weights.shape, generator=generator) * weights.std(),
     }
     for name, change_weights in changes.items():
-        _publish_changed(store, folder / "work" / name, name, change_weights)
+        if not exists(store, f"runs/{name}/lora"):
+            publish_changed(store, "runs/good/lora", name, change_weights, folder / "work")
     return {
         name: _measured(store, name, dataset, places)
         for name in ("good", "useless", "random", "other-captions", "noise")
@@ -71,26 +66,11 @@ def pools_in(folder: Path) -> dict[str, Measurements]:
 
 def _measured(store: ObjectStore, run_id: str, dataset: str, places: dict[str, object]) -> Measurements:
     settings = EvaluateSettings(
-        run_id=run_id, dataset=dataset, steps=20, guidance=4, variations=2, max_prompts=100, batch_size=30, **places
+        run_id=run_id, dataset=dataset, steps=20, guidance=2, variations=2, max_prompts=100, batch_size=30, **places
     )
     found = evaluation.read_json(fetch(store, evaluate(settings), settings.work_dir))
     assert found.measurements is not None
     return measurements.read_arrays(fetch(store, found.measurements, settings.work_dir))
-
-
-def _publish_changed(store: ObjectStore, folder: Path, run_id: str, change: Change) -> None:
-    """The good LoRA as that of another run, with its weights changed one by one."""
-    if exists(store, f"runs/{run_id}/lora"):
-        return
-    trained = read_lora(store, "runs/good/lora")
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(fetch(store, trained.path, folder.parent), folder)
-    (folder / "MANIFEST.json").unlink()
-    with safe_open(folder / WEIGHTS, "pt") as file:
-        tensors = {key: change(key, file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        metadata = file.metadata()
-    save_file(tensors, folder / WEIGHTS, metadata)
-    publish(store, folder, kind="lora", path=f"runs/{run_id}/lora", parents=trained.parents, settings=trained.recipe)
 
 
 def _changed_dataset(store: ObjectStore, path: str, folder: Path, name: str, change: Callable[[Path], None]) -> str:

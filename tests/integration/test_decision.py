@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import Evaluation, read_json
-from service.artifacts.publishing import publish, publish_version, read_manifest
+from service.artifacts.publishing import publish_version, read_manifest
 from service.artifacts.runs import Run
 from service.exits import ExitCode
 from service.jobs.evaluate import evaluate
@@ -22,9 +20,8 @@ from service.settings.evaluate import EvaluateSettings
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
+from tests.changed_lora import publish_changed, scaled
 from tests.integration.chain import finish
-
-WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +52,7 @@ def test_the_trained_lora_is_promoted(store: ObjectStore) -> None:
 
 
 def test_a_lora_whose_b_is_zero_is_not_promoted(store: ObjectStore, tmp_path: Path) -> None:
-    trained = read_manifest(store, "runs/demo/lora")
-    shutil.copytree(fetch(store, "runs/demo/lora", tmp_path), tmp_path / "zero")
-    (tmp_path / "zero" / "MANIFEST.json").unlink()
-    with safe_open(tmp_path / "zero" / WEIGHTS, "pt") as file:
-        tensors = {key: file.get_tensor(key) * (0 if ".lora.up." in key else 1) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        metadata = file.metadata()
-    save_file(tensors, tmp_path / "zero" / WEIGHTS, metadata)
-    publish(
-        store,
-        tmp_path / "zero",
-        kind="lora",
-        path="runs/zero/lora",
-        parents=trained.parents,
-        settings=trained.settings,
-    )
+    publish_changed(store, "runs/demo/lora", "zero", scaled(0), tmp_path)
     found = decision_on(store, "zero", max_prompts=4, steps=4)
     assert found.decision == "reject"
     assert "changes 0.0% of the images" in found.reason
