@@ -249,6 +249,22 @@ def test_a_server_that_asks_for_a_checksum_is_sent_one_with_every_part_and_at_th
     assert sum(map(_unchecked, faults.requests)) == 1
 
 
+def test_a_checksum_that_was_asked_for_is_sent_also_when_the_server_is_busy_meanwhile(
+    faults: Faults, store: ObjectStore
+) -> None:
+    busy = [(503, "SlowDown", "later"), (503, "SlowDown", "later")]
+
+    def refuse(request: Request) -> tuple[int, str, str] | None:
+        if _unchecked(request):
+            return 400, "InvalidRequest", "A checksum is required for this bucket"
+        return busy.pop() if is_write(request) and busy else None
+
+    faults.refuses = refuse
+    store.put("key", b"1")
+    assert store.get("key") == b"1"
+    assert sum(map(_unchecked, faults.requests)) == 1
+
+
 def _unchecked(request: Request) -> bool:
     return is_write(request) and not is_checked(request)
 

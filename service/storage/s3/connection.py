@@ -115,12 +115,13 @@ class Connection:
         """Once, and again with what a refusal asks for."""
         while True:
             heeded = self._demands.known
+            # Before each attempt: one that failed for another reason comes back with the client of before.
+            client = self._as_demanded(client)
             try:
                 return action(client)
             except ClientError as error:
                 if not self._demands.learn_from(error, heeded):
                     raise
-                client = self._as_demanded(client)
 
     def _as_demanded(self, client: "S3Client") -> "S3Client":
         """The client itself, or one that sends the checksums that are asked for."""
