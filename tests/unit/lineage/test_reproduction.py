@@ -11,7 +11,7 @@ from service.artifacts.fetching import verify
 from service.artifacts.manifest import Manifest, describe
 from service.artifacts.publishing import publish
 from service.exits import BadConfiguration
-from service.lineage.reproduction import Made, Reproduction, ancestry, reproduction
+from service.lineage.reproduction import Made, Part, Reproduction, ancestry, reproduction
 from service.lineage.reproduction_text import summary, tables
 from service.settings.evaluate import EvaluateSettings
 from service.settings.identity import identity, settings_of
@@ -60,6 +60,15 @@ def test_a_file_with_another_hash_is_named_with_what_may_be_the_cause(tmp_path: 
     with console.capture() as shown:
         console.print(tables(found))
     assert "other hashes: file" in shown.get()
+
+
+def test_of_many_files_with_other_hashes_some_are_named_and_the_others_are_counted() -> None:
+    part = Part(name="pictures", then="a", now="b", files=6, different=["1.png", "2.png", "3.png", "4.png", "5.png"])
+    found = Reproduction(evaluation="e", store="s", parts=[part], decision_then="hold", decision_now="hold", remarks=[])
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(tables(found))
+    assert "other hashes: 1.png, 2.png, 3.png and 2 more" in shown.get()
 
 
 def test_what_is_gone_or_was_not_made_again_is_not_the_same(tmp_path: Path) -> None:

@@ -174,7 +174,10 @@ def test_what_was_kept_in_place_of_a_duplicate_counts_and_what_was_left_out_hold
         entry(0, URL, reason="dup_near", kept=kept),
         entry(1, kept, file_name="train/1.png", sha256="1" * 64),
         entry(2, left, reason="http_status"),
+        entry(3, f"{kept}#again", reason="dup_url", kept=kept),
+        entry(4, kept, reason="dup_url", kept=kept),
     )
+    made.dataset("other", entry(0, kept, file_name="train/0.png", sha256="2" * 64))
     found = made.trace(URL)
     assert hows(found) == {path: [How.ADDRESS, How.DUPLICATE]}
     assert found.descends
@@ -189,11 +192,12 @@ def test_a_data_set_made_of_another_descends_by_its_images_and_one_made_of_drawn
     first = made.dataset("first", entry(0, URL, file_name="train/0.png", sha256="0" * 64))
     again = made.dataset("again", entry(0, "train/0.png", file_name="train/0.png"), parents=[first])
     without = made.dataset("without", entry(0, "train/9.png", file_name="train/9.png"), parents=[first])
+    unrelated = made.dataset("unrelated", entry(0, "train/0.png", file_name="train/0.png"))
     drawn = made.drawn("first", made.lora("first", first))
     of_drawn = made.dataset("of-drawn", entry(0, "lora/00000.png", file_name="train/0.png"), parents=[drawn])
     found = made.trace(URL)
     assert hows(found) == {first: [How.ADDRESS], again: [How.TAKEN], of_drawn: []}
-    assert without not in hows(found)
+    assert not {without, unrelated} & hows(found).keys()
     assert made.lora("last", of_drawn) in made.trace(URL).loras
 
 
@@ -201,6 +205,8 @@ def test_a_data_set_without_provenance_is_known_by_its_files(made: Made) -> None
     path = publish(made.store, made.folder / "bare", Published({"train/0.png": "a", "validation/1.png": "b"}), "bare")
     stored = hashlib.sha256(b"the picture train/0.png of bare").hexdigest()
     assert hows(made.trace(stored)) == {path: [How.FILE]}
+    table = made.store.get(f"{path}/imagefolder/train/metadata.csv")
+    assert not made.trace(hashlib.sha256(table).hexdigest()).datasets
 
 
 def test_what_cannot_be_read_is_told_for_it_may_descend_as_well(made: Made) -> None:
