@@ -1,5 +1,6 @@
 """LoRAs and evaluations as the registry sees them: whole artifacts, of bytes that no model has to make."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -7,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from service.__main__ import run
 from service.artifacts.history import History
 from service.artifacts.kinds import evaluation, lora
 from service.artifacts.kinds.evaluation import Champion, Counts, Evaluation
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.publishing import read_manifest
+from service.exits import ExitCode
 from service.storage.interface import ObjectStore, StoredObject
+from service.storage.opening import open_store
 
 MODEL = "pixel-art"
 DATASET = "datasets/pixels/0123456789abcdef"
@@ -75,6 +81,34 @@ def reigning(store: ObjectStore, model: str = MODEL) -> str | None:
     for file in copy.files:
         assert store.get(f"registry/{model}/champion/{file.path}") == store.get(f"{champion.lora}/{file.path}")
     return champion.lora
+
+
+class Jobs:
+    """Runs jobs in this process on the store of a folder, and gives what they say."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._monkeypatch, self._capsys = folder, monkeypatch, capsys
+        self.store: ObjectStore = open_store(str(folder / "artifacts"))
+        for name, value in {"PROMOTE_MODEL": MODEL, "WORK_DIR": str(folder / "work"), "LOG_FORMAT": "json"}.items():
+            monkeypatch.setenv(name, value)
+
+    def __call__(self, job: str, code: ExitCode = ExitCode.DONE, **variables: str) -> str:
+        """The line with which it failed, or what it wrote to standard output."""
+        self._capsys.readouterr()
+        with self._monkeypatch.context() as patch:
+            for name, value in {"ARTIFACTS_URI": self.store.uri, **variables}.items():
+                patch.setenv(name, value)
+            ended = run([job])
+        said = self._capsys.readouterr()
+        assert ended == code, said.err
+        failed = [event["error"] for event in map(json.loads, said.err.splitlines()) if event["event"] == "failed"]
+        return failed[0] if failed else said.out
+
+    def promote(self, run_id: str, dataset: str = DATASET, **variables: str) -> None:
+        """Trains, evaluates against the champion of now, and promotes."""
+        trained(self.store, run_id, dataset)
+        evaluated(self.store, run_id, History.read(self.store, MODEL).champion)
+        self("promote", RUN_ID=run_id, **variables)
 
 
 class Killed(BaseException):

@@ -1,15 +1,24 @@
-"""`sdlora retire`: LoRAs are withdrawn from the registry for ever; the next best takes the place of one that reigns."""
+"""`sdlora retire`: LoRAs are withdrawn from the registry for ever, and an image from all data sets to come.
+
+Where the champion is withdrawn, the next best takes its place.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import structlog
 
+from service import stopping
 from service.artifacts.history import History
+from service.artifacts.kinds import exclusions
 from service.artifacts.kinds.lora import read as read_lora
 from service.artifacts.kinds.registry import Entry, models
 from service.artifacts.releasing import Overtaken, follow, release
 from service.exits import BadConfiguration, MissingInput
+from service.lineage.sought import sought
+from service.lineage.tracing import Trace, archive_of, exclusion_of, trace
+from service.outcome import add_facts
 from service.settings.promote import RetireSettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
@@ -20,33 +29,72 @@ Versions = dict[str, str]
 """LoRAs by what cannot change, their version → where each is."""
 
 
+@dataclass(frozen=True)
+class Withdrawal:
+    """The LoRAs to withdraw: paths as they were named, versions of those that are still in the store."""
+
+    paths: Sequence[str]
+    stored: Versions
+    model: str | None
+    """PROMOTE_MODEL: from which they are withdrawn even if it never had one."""
+
+    def of(self, history: History) -> Versions:
+        """What to withdraw from a model: all of them, if it ever had one, at whatever path."""
+        had = {entry.version: entry.lora for entry in history.entries
+               if entry.lora and (entry.lora in self.paths or entry.version in self.stored)}  # fmt: skip
+        return {**self.stored, **had} if had or history.model == self.model else {}
+
+
 def retire(settings: RetireSettings) -> None:
     """Appends an entry to the history of every model that ever had one of the LoRAs, and to that of PROMOTE_MODEL.
 
-    Raises MissingInput when there is no such LoRA. What is withdrawn already stays so.
+    Of RETIRE_IMAGE these are all that descend from it, and a record keeps it out of data sets. What is withdrawn already stays
+    so. Raises MissingInput when there is no such LoRA or file; BadData, after all that is known was withdrawn, when something
+    in the store cannot be read: it may descend from the image as well.
     """
-    if not settings.loras:
-        raise BadConfiguration("RETIRE_LORAS is not set: name the LoRAs to withdraw by their paths below ARTIFACTS_URI")
+    if not settings.loras and settings.withdrawn_image is None:
+        raise BadConfiguration(
+            "neither RETIRE_LORAS nor RETIRE_IMAGE is set: name the LoRAs to withdraw by their paths below ARTIFACTS_URI, or "
+            "the image that they descend from"
+        )
     if not settings.reason:
         raise BadConfiguration("RETIRE_REASON is not set: say why; the entry keeps it")
     store = open_store(settings.artifacts_uri)
-    stored = versions_of(store, settings.loras)
+    found = descent(store, settings)
+    paths = [*settings.loras, *(found.loras if found else [])]
+    withdrawal = Withdrawal(paths, versions_of(store, paths), settings.model)
     names = sorted({*models(store), *([settings.model] if settings.model else [])})
-    concerned = [name for name in names if concerned_by(History.read(store, name), stored, settings)]
-    if not concerned:
+    concerned = [name for name in names if withdrawal.of(History.read(store, name))]
+    if settings.loras and not concerned:
         raise MissingInput(f"no model in {store.uri} ever had {', '.join(settings.loras)}; correct RETIRE_LORAS")
+    if found:
+        # First, so that nobody prepares a data set with it while the LoRAs are withdrawn.
+        record = exclusions.add(store, exclusion_of(found, settings.reason))
+        log.info("withdrawn from all further data sets", image=settings.withdrawn_image, record=record)
+        add_facts(datasets=sum(one.holds for one in found.datasets), exclusion=record)
     for name in concerned:
-        withdraw(store, name, stored, settings)
+        withdraw(store, name, withdrawal, settings)
+    add_facts(loras=len(paths), models=concerned)
+    if found:
+        found.check_complete()
 
 
-def withdraw(store: ObjectStore, model: str, stored: Versions, settings: RetireSettings) -> None:
+def descent(store: ObjectStore, settings: RetireSettings) -> Trace | None:
+    """All that descends from RETIRE_IMAGE, if it is set. Raises MissingInput for a file that does not exist."""
+    if settings.withdrawn_image is None:
+        return None
+    image = sought(settings.withdrawn_image, "RETIRE_IMAGE")
+    return trace(image, archive_of(store, stopping.check), look_alikes=settings.look_alikes == "include")
+
+
+def withdraw(store: ObjectStore, model: str, withdrawal: Withdrawal, settings: RetireSettings) -> None:
     """Withdraws the LoRAs from one model, however often others change it meanwhile."""
     while True:
         history = History.read(store, model)
-        found = concerned_by(history, stored, settings)
+        found = withdrawal.of(history)
         new = {version: path for version, path in found.items() if version not in history.retired}
         if not new:
-            log.info("already withdrawn", model=model, loras=settings.loras)
+            log.info("already withdrawn", model=model, loras=withdrawal.paths)
             follow(store, model, settings.work_dir)
             return
         with suppress(Overtaken):
@@ -61,13 +109,6 @@ def versions_of(store: ObjectStore, paths: Sequence[str]) -> Versions:
         with suppress(NotFound):
             found[read_lora(store, path).version] = path
     return found
-
-
-def concerned_by(history: History, stored: Versions, settings: RetireSettings) -> Versions:
-    """The LoRAs to withdraw that this model ever had, at whatever path; of PROMOTE_MODEL those that it never had as well."""
-    had = {entry.version: entry.lora for entry in history.entries
-           if entry.lora and (entry.lora in settings.loras or entry.version in stored)}  # fmt: skip
-    return {**stored, **had} if history.model == settings.model else had
 
 
 def retirement(history: History, withdrawn: Mapping[str, str], settings: RetireSettings) -> Entry:

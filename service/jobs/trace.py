@@ -4,7 +4,7 @@ import structlog
 
 from service import stopping
 from service.artifacts.kinds import exclusions
-from service.exits import BadConfiguration, BadData
+from service.exits import BadConfiguration
 from service.lineage.sought import sought
 from service.lineage.trace_text import tables
 from service.lineage.tracing import archive_of, exclusion_of
@@ -26,15 +26,11 @@ def trace(settings: TraceSettings) -> None:
     if settings.image is None:
         raise BadConfiguration("trace needs an image: `sdlora trace IMAGE`, or TRACE_IMAGE: a file, a sha256 or a URL")
     store = open_store(settings.artifacts_uri)
-    image = sought(settings.image)
+    image = sought(settings.image, "TRACE_IMAGE")
     found = traced(image, archive_of(store, stopping.check), look_alikes=settings.look_alikes == "include")
     add_facts(datasets=sum(one.holds for one in found.datasets), loras=len(found.loras), champions=len(found.champions))
     tell(found, tables, as_json=settings.as_json)
     if settings.exclude:
         record = exclusions.add(store, exclusion_of(found, settings.exclude))
         log.info("withdrawn from all further data sets", image=settings.image, record=record)
-    if found.unreadable:
-        raise BadData(
-            f"{len(found.unreadable)} artifacts or entries cannot be read and may descend from the image as well; the first: "
-            f"{found.unreadable[0]}"
-        )
+    found.check_complete()

@@ -57,8 +57,8 @@ class Sought:
         return Form(pixel_hash(image), look_of(image))
 
 
-def sought(named: str) -> Sought:
-    """The image that a person names by its URL, by a sha256, or by a file, local or s3://.
+def sought(named: str, setting: str) -> Sought:
+    """The image that a person names by its URL, by a sha256, or by a file, local or s3://. setting: where, for messages.
 
     A file that shows nothing is looked for by its bytes alone. Raises MissingInput for one that does not exist.
     """
@@ -66,13 +66,13 @@ def sought(named: str) -> Sought:
         return Sought(named, hashes=frozenset({named.lower()}))
     if URL.fullmatch(named):
         return Sought(named, addresses=frozenset({named, without_fragment(named)}))
-    content = _content(named)
+    content = _content(named, setting)
     return Sought(named, hashes=frozenset({hashlib.sha256(content).hexdigest()}), picture=_picture(content))
 
 
-def _content(file: str) -> bytes:
+def _content(file: str, setting: str) -> bytes:
     try:
-        return read_file_at(file, "TRACE_IMAGE")
+        return read_file_at(file, setting)
     except MissingInput as error:
         raise MissingInput(f"{error}; nor is it a URL, or a sha256 of 64 digits") from error
 

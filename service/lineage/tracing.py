@@ -89,6 +89,14 @@ class Trace(Document):
         """Whether anything holds the image or was made of what does."""
         return any(dataset.holds for dataset in self.datasets)
 
+    def check_complete(self) -> None:
+        """Raises BadData when something in the store could not be read: it may descend from the image as well."""
+        if self.unreadable:
+            raise BadData(
+                f"{len(self.unreadable)} artifacts or entries cannot be read and may descend from the image as well; the "
+                f"first: {self.unreadable[0]}"
+            )
+
 
 @dataclass
 class Archive:

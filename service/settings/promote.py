@@ -13,6 +13,7 @@ from service.settings.base import Text
 from service.settings.common import CommonSettings, Identifier, StringList, prefixed
 from service.settings.declaring import only_how
 from service.settings.places import ArtifactPath
+from service.settings.trace import LOOK_ALIKES, LookAlikes
 
 MODEL = "Name of the model in the registry, of which one LoRA at a time is the champion."
 
@@ -77,7 +78,7 @@ class RollbackSettings(ChangeSettings):
 
 
 class RetireSettings(ChangeSettings):
-    """Withdraws LoRAs from the registry for ever; where one is the champion, the next best takes its place."""
+    """Withdraws LoRAs, or all that descend from an image, for ever; the next best takes the place of one that reigns."""
 
     model_config = prefixed("retire")
 
@@ -86,6 +87,14 @@ class RetireSettings(ChangeSettings):
         description="Paths of the LoRAs below ARTIFACTS_URI. They are withdrawn from all models that ever had one of them, and "
         "from PROMOTE_MODEL where it is set.",
     )
+    withdrawn_image: str | None = only_how(
+        None,
+        validation_alias="retire_image",
+        description="An image to withdraw: its URL or that of its page, a sha256 of its file or pixels, or a file, local or "
+        "s3://. A record in the store keeps it out of every data set from now on, and all LoRAs that descend from it are "
+        "withdrawn like those in RETIRE_LORAS.",
+    )
+    look_alikes: LookAlikes = only_how("include", description=LOOK_ALIKES)
     reason: Text = only_how("", description="Why, for people; must be said.")
 
 

@@ -8,6 +8,9 @@ from service.settings.base import Text
 from service.settings.common import CommonSettings, prefixed
 from service.settings.declaring import only_how
 
+LookAlikes = Literal["include", "leave-out"]
+LOOK_ALIKES = "Whether pictures that look like it, such as copies in another size or format, count as the image."
+
 
 class TraceSettings(CommonSettings):
     """Tells which data sets hold an image, and which LoRAs, champions and drawn pictures descend from them."""
@@ -18,10 +21,7 @@ class TraceSettings(CommonSettings):
         None,
         description="The image: its URL or that of its page, a sha256 of its file or pixels, or a file, local or s3://.",
     )
-    look_alikes: Literal["include", "leave-out"] = only_how(
-        "include",
-        description="Whether pictures that look like it, such as copies in another size or format, count as the image.",
-    )
+    look_alikes: LookAlikes = only_how("include", description=LOOK_ALIKES)
     exclude: Text = only_how(
         "",
         description="A reason to withdraw the image: a record in the store then keeps it, and what looks like it, out of every "

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from service.__main__ import run
 from service.artifacts.fetching import verify
 from service.artifacts.history import History
 from service.artifacts.kinds.registry import Entry
@@ -22,6 +21,7 @@ from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from tests.releases import (
     MODEL,
+    Jobs,
     Killed,
     Mortal,
     MortalWithConditions,
@@ -32,34 +32,6 @@ from tests.releases import (
     reigning,
     trained,
 )
-
-
-class Jobs:
-    """Runs jobs in this process on the store of a folder, and gives what they say."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._monkeypatch, self._capsys = folder, monkeypatch, capsys
-        self.store: ObjectStore = open_store(str(folder / "artifacts"))
-        for name, value in {"PROMOTE_MODEL": MODEL, "WORK_DIR": str(folder / "work"), "LOG_FORMAT": "json"}.items():
-            monkeypatch.setenv(name, value)
-
-    def __call__(self, job: str, code: ExitCode = ExitCode.DONE, **variables: str) -> str:
-        """The line with which it failed, or what it wrote to standard output."""
-        self._capsys.readouterr()
-        with self._monkeypatch.context() as patch:
-            for name, value in {"ARTIFACTS_URI": self.store.uri, **variables}.items():
-                patch.setenv(name, value)
-            ended = run([job])
-        said = self._capsys.readouterr()
-        assert ended == code, said.err
-        failed = [event["error"] for event in map(json.loads, said.err.splitlines()) if event["event"] == "failed"]
-        return failed[0] if failed else said.out
-
-    def promote(self, run_id: str, **variables: str) -> None:
-        """Trains, evaluates against the champion of now, and promotes."""
-        trained(self.store, run_id)
-        evaluated(self.store, run_id, History.read(self.store, MODEL).champion)
-        self("promote", RUN_ID=run_id, **variables)
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ class Made:
         self.store.put(layout.RegistryEntry(model, number, "0" * 16).path, Entry(lora=path).to_bytes())
 
     def trace(self, image: Sought | str, *, look_alikes: bool = True) -> Trace:
-        wanted = sought(image) if isinstance(image, str) else image
+        wanted = sought(image, "TRACE_IMAGE") if isinstance(image, str) else image
         return trace(wanted, archive_of(self.store, never_stop), look_alikes=look_alikes)
 
 
@@ -225,9 +225,9 @@ def test_what_cannot_be_read_is_told_for_it_may_descend_as_well(made: Made) -> N
 
 def test_a_file_that_shows_nothing_is_looked_for_by_its_bytes_and_a_missing_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no picture")
-    assert sought(str(tmp_path / "x.png")).marks == {hashlib.sha256(b"no picture").hexdigest()}
+    assert sought(str(tmp_path / "x.png"), "TRACE_IMAGE").marks == {hashlib.sha256(b"no picture").hexdigest()}
     with pytest.raises(MissingInput, match="TRACE_IMAGE"):
-        sought(str(tmp_path / "none.png"))
+        sought(str(tmp_path / "none.png"), "TRACE_IMAGE")
 
 
 def test_a_file_is_looked_at_where_the_decoders_of_further_formats_are_not_installed(
@@ -237,7 +237,7 @@ def test_a_file_is_looked_at_where_the_decoders_of_further_formats_are_not_insta
         monkeypatch.setitem(sys.modules, module, None)
     formats_with.cache_clear()
     (tmp_path / "x.png").write_bytes(X)
-    assert sought(str(tmp_path / "x.png")).picture is not None
+    assert sought(str(tmp_path / "x.png"), "TRACE_IMAGE").picture is not None
 
 
 def test_the_record_that_withdraws_it_names_all_that_any_data_set_knows_it_by(made: Made) -> None:
