@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from service.artifacts.kinds.evaluation import Interval
-from service.evaluation.resampling import CONFIDENCE, RESAMPLES, Array, draws, interval, matrix, membership
+from service.evaluation.resampling import BOOTSTRAP, Array, Bootstrap, draws, interval, matrix, membership
 
 
 def diversity(embeddings: ArrayLike, groups: Sequence[Hashable]) -> float:
@@ -20,12 +20,7 @@ def diversity(embeddings: ArrayLike, groups: Sequence[Hashable]) -> float:
 
 
 def diversity_gain(
-    base: ArrayLike,
-    lora: ArrayLike,
-    groups: Sequence[Hashable],
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    base: ArrayLike, lora: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap = BOOTSTRAP
 ) -> Interval:
     """By which share the LoRA's images of one prompt differ more than the base's: −0.2 for a fifth less; by prompt.
 
@@ -36,13 +31,13 @@ def diversity_gain(
     members = membership(groups)
     before, pairs = _by_prompt(theirs, members)
     after, _ = _by_prompt(ours, members)
-    drawn = draws(len(members), resamples, np.random.default_rng(seed))
+    drawn = draws(len(members), bootstrap.resamples, np.random.default_rng(bootstrap.seed))
     # Prompts of which the base drew one and the same picture throughout leave nothing to compare with.
     usable = drawn @ before > 0
     if not usable[0] or not (pairs.any() and np.isfinite(after).all()):
         return Interval(nan, nan, nan)
     gains = (drawn[usable] @ after) / (drawn[usable] @ before) - 1
-    return interval(float(gains[0]), gains[1:], confidence, len(members))
+    return interval(float(gains[0]), gains[1:], bootstrap.confidence, len(members))
 
 
 def _by_prompt(embeddings: Array, members: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from service.artifacts.kinds.evaluation import Interval
 from service.diffusion.looks import UNLIKE, Look, distances, look_of
-from service.evaluation.resampling import CONFIDENCE, RESAMPLES, Array, draws, interval, membership, vector
+from service.evaluation.resampling import BOOTSTRAP, Array, Bootstrap, draws, interval, membership, vector
 
 CALIBRATION = 0.99
 """The share of the held-out images that are no nearer to a training image than what counts as near."""
@@ -50,13 +50,7 @@ def near_share(nearest_cosines: ArrayLike, limit: float) -> float:
 
 
 def memorised_gain(
-    held_out: ArrayLike,
-    base: ArrayLike,
-    lora: ArrayLike,
-    groups: Sequence[Hashable],
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    held_out: ArrayLike, base: ArrayLike, lora: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap = BOOTSTRAP
 ) -> Interval:
     """Share of the base's images that are too near to a training image, minus that of the LoRA's; below 0, it copies.
 
@@ -67,10 +61,10 @@ def memorised_gain(
     if not all(np.isfinite(cosines).all() for cosines in (calibrating, theirs, ours)):
         return Interval(nan, nan, nan)
     members = membership(groups)
-    rng = np.random.default_rng(seed)
-    drawn = draws(len(members), resamples, rng)
-    drawn_again = calibrating[rng.integers(len(calibrating), size=(resamples, len(calibrating)))]
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = draws(len(members), bootstrap.resamples, rng)
+    drawn_again = calibrating[rng.integers(len(calibrating), size=(bootstrap.resamples, len(calibrating)))]
     limits = np.append(near_limit(calibrating), np.quantile(drawn_again, CALIBRATION, axis=1))[:, None]
     excess: Array = (theirs > limits).astype(np.float64) - (ours > limits)
     gains = ((excess @ members.T) * drawn).sum(axis=1) / (drawn @ members.sum(axis=1))
-    return interval(float(gains[0]), gains[1:], confidence, min(len(members), len(calibrating)))
+    return interval(float(gains[0]), gains[1:], bootstrap.confidence, min(len(members), len(calibrating)))

@@ -6,19 +6,10 @@ from math import nan
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
-from scipy.stats import bootstrap
+from scipy import stats
 
 from service.artifacts.kinds.evaluation import Interval
-from service.evaluation.resampling import (
-    CONFIDENCE,
-    RESAMPLES,
-    Array,
-    draws,
-    interval,
-    matrix,
-    membership,
-    vector,
-)
+from service.evaluation.resampling import BOOTSTRAP, Array, Bootstrap, draws, interval, matrix, membership, vector
 from service.exits import BadData
 
 Kernel = Callable[[Array, Array], Array]
@@ -61,13 +52,7 @@ def cmmd(embeddings_a: ArrayLike, embeddings_b: ArrayLike) -> float:
 
 
 def style_gain(
-    reference: ArrayLike,
-    base: ArrayLike,
-    lora: ArrayLike,
-    groups: Sequence[Hashable],
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    reference: ArrayLike, base: ArrayLike, lora: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap = BOOTSTRAP
 ) -> Interval:
     """KID of the base's images minus KID of the LoRA's, both against the held-out reference; above 0, the LoRA is nearer.
 
@@ -80,30 +65,18 @@ def style_gain(
     within one copy of a prompt and between different prompts, never between two copies of one prompt; with every prompt
     drawn once that is exactly the unbiased estimate.
     """
-    return _distance_gain(kid_kernel, (reference, base, lora), groups, confidence, resamples, seed)
+    return _distance_gain(kid_kernel, (reference, base, lora), groups, bootstrap)
 
 
 def cmmd_gain(
-    reference: ArrayLike,
-    base: ArrayLike,
-    lora: ArrayLike,
-    groups: Sequence[Hashable],
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    reference: ArrayLike, base: ArrayLike, lora: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap = BOOTSTRAP
 ) -> Interval:
     """CMMD of the base's images minus CMMD of the LoRA's, as `style_gain`; embeddings: of length 1."""
-    return _distance_gain(cmmd_kernel, (reference, base, lora), groups, confidence, resamples, seed)
+    return _distance_gain(cmmd_kernel, (reference, base, lora), groups, bootstrap)
 
 
 def similarity_gain(
-    reference: ArrayLike,
-    base: ArrayLike,
-    lora: ArrayLike,
-    groups: Sequence[Hashable],
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    reference: ArrayLike, base: ArrayLike, lora: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap = BOOTSTRAP
 ) -> Interval:
     """Mean cosine of the LoRA's images to the reference minus that of the base's; resampled as `style_gain` is.
 
@@ -115,11 +88,11 @@ def similarity_gain(
     if not np.isfinite(cosines).all():
         return Interval(nan, nan, nan)
     members = membership(groups)
-    rng = np.random.default_rng(seed)
-    drawn, anchored = draws(len(members), resamples, rng), draws(len(anchors), resamples, rng)
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn, anchored = draws(len(members), bootstrap.resamples, rng), draws(len(anchors), bootstrap.resamples, rng)
     sums = ((anchored @ (cosines @ members.T)) * drawn).sum(axis=1)
     gains = sums / (anchored.sum(axis=1) * (drawn @ members.sum(axis=1)))
-    return interval(float(gains[0]), gains[1:], confidence, min(len(members), len(anchors)))
+    return interval(float(gains[0]), gains[1:], bootstrap.confidence, min(len(members), len(anchors)))
 
 
 def similarity(reference: ArrayLike, images: ArrayLike) -> float:
@@ -131,33 +104,22 @@ def similarity(reference: ArrayLike, images: ArrayLike) -> float:
 
 
 def adherence_gain(
-    base_scores: ArrayLike,
-    lora_scores: ArrayLike,
-    groups: Sequence[Hashable],
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    base_scores: ArrayLike, lora_scores: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap = BOOTSTRAP
 ) -> Interval:
     """Mean score of the LoRA minus mean score of the base, in points; paired, and resampled by prompt.
 
     scores: (N,) each, entry i of both from the same prompt and seed; groups: the prompt of each entry.
     """
-    return _mean_gain(vector(lora_scores) - vector(base_scores), groups, confidence, resamples, seed)
+    return _mean_gain(vector(lora_scores) - vector(base_scores), groups, bootstrap)
 
 
-def held_out_gain(
-    base_losses: ArrayLike,
-    lora_losses: ArrayLike,
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
+def held_out_gain(base_losses: ArrayLike, lora_losses: ArrayLike, bootstrap: Bootstrap = BOOTSTRAP) -> Interval:
     """Mean loss of the base minus mean loss of the LoRA, in the unit of the loss; above 0, the LoRA predicts better.
 
     losses: (N,) each, one entry a held-out image, both at the same timesteps and noise.
     """
     gains = vector(base_losses) - vector(lora_losses)
-    return _mean_gain(gains, range(len(gains)), confidence, resamples, seed)
+    return _mean_gain(gains, range(len(gains)), bootstrap)
 
 
 def pixel_differences(base_images: Sequence[Image.Image], lora_images: Sequence[Image.Image]) -> Array:
@@ -183,7 +145,7 @@ def _difference(base: Image.Image, lora: Image.Image) -> float:
     return float(np.abs(pixels[0] - pixels[1]).mean())
 
 
-def _mean_gain(gains: Array, groups: Sequence[Hashable], confidence: float, resamples: int, seed: int) -> Interval:
+def _mean_gain(gains: Array, groups: Sequence[Hashable], bootstrap: Bootstrap) -> Interval:
     if len(gains) != len(groups):
         raise ValueError(f"{len(gains)} scores and {len(groups)} prompts do not pair up")
     if not np.isfinite(gains).all():
@@ -191,16 +153,16 @@ def _mean_gain(gains: Array, groups: Sequence[Hashable], confidence: float, resa
     members = membership(groups)
     # Sums and sizes by prompt, drawn together: a prompt with more images weighs more, as it does in the mean itself.
     # The percentile method, because BCa is undefined (NaN and a warning) where all gains are equal.
-    result = bootstrap(
+    result = stats.bootstrap(
         (members @ gains, members.sum(axis=1)),
         lambda sums, sizes, axis: sums.sum(axis=axis) / sizes.sum(axis=axis),
         paired=True,
         vectorized=True,
-        n_resamples=resamples,
+        n_resamples=bootstrap.resamples,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(bootstrap.seed),
     )
-    return interval(float(gains.mean()), result.bootstrap_distribution, confidence, len(members))
+    return interval(float(gains.mean()), result.bootstrap_distribution, bootstrap.confidence, len(members))
 
 
 def _distance(kernel: Kernel, a: Array, b: Array) -> float:
@@ -208,12 +170,7 @@ def _distance(kernel: Kernel, a: Array, b: Array) -> float:
 
 
 def _distance_gain(
-    kernel: Kernel,
-    sets: tuple[ArrayLike, ArrayLike, ArrayLike],
-    groups: Sequence[Hashable],
-    confidence: float,
-    resamples: int,
-    seed: int,
+    kernel: Kernel, sets: tuple[ArrayLike, ArrayLike, ArrayLike], groups: Sequence[Hashable], bootstrap: Bootstrap
 ) -> Interval:
     """sets: the reference, the images of the base, and those of the LoRA."""
     anchors, theirs, ours = (matrix(features) for features in sets)
@@ -221,15 +178,15 @@ def _distance_gain(
     if not all(np.isfinite(features).all() for features in (anchors, ours, theirs)):
         return Interval(nan, nan, nan)
     members = membership(groups)
-    rng = np.random.default_rng(seed)
-    drawn, anchored = draws(len(members), resamples, rng), draws(len(anchors), resamples, rng)
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn, anchored = draws(len(members), bootstrap.resamples, rng), draws(len(anchors), bootstrap.resamples, rng)
     sizes = members.sum(axis=1)
     # One image a prompt and one prompt drawn throughout leaves no pair at all: such a resample says nothing.
     usable = _over_pairs(np.outer(sizes, sizes) - np.diag(sizes), drawn) > 0
     drawn, anchored = drawn[usable], anchored[usable]
     near = [_closeness(kernel(anchors, side), kernel(side, side), members, drawn, anchored) for side in (theirs, ours)]
     gains = near[1] - near[0]
-    return interval(float(gains[0]), gains[1:], confidence, min(len(members), len(anchors)))
+    return interval(float(gains[0]), gains[1:], bootstrap.confidence, min(len(members), len(anchors)))
 
 
 def _closeness(to_reference: Array, among: Array, members: Array, drawn: Array, anchored: Array) -> Array:

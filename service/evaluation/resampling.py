@@ -1,6 +1,7 @@
 """Intervals from a bootstrap by prompt: what is drawn again, and which ends the resamples give."""
 
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,8 +12,16 @@ from service.exits import BadData
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000
+
+class Bootstrap(NamedTuple):
+    """How an interval is found. confidence: that it holds the truth, 0 to 1; seed: of what is drawn."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+
+
+BOOTSTRAP = Bootstrap()
 
 
 def draws(count: int, resamples: int, rng: np.random.Generator) -> Array:

@@ -9,6 +9,7 @@ from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures
 from service.evaluation.metrics import adherence_gain, mean
 from service.evaluation.missing import doubt_of_mean
+from service.evaluation.resampling import Bootstrap
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
@@ -21,7 +22,7 @@ def _measure(sample: Sample) -> Mapping[str, ArrayLike]:
 def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures:
     base, lora = (measurements.arrays[f"{side}_clip_scores"] for side in ("base", "lora"))
     of = measurements.of
-    gain = adherence_gain(base, lora, of.prompts, settings.confidence)
+    gain = adherence_gain(base, lora, of.prompts, Bootstrap(settings.confidence))
     return Figures(mean(base), mean(lora), gain, doubt_of_mean(lora - base, of.prompts, len(of.held_out)))
 
 

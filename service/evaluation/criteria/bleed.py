@@ -8,6 +8,7 @@ from service.artifacts.kinds.evaluation import Interval
 from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures
 from service.evaluation.metrics import kid, style_gain
+from service.evaluation.resampling import Bootstrap
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
@@ -28,7 +29,7 @@ def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures 
         return None
     reference = measurements.arrays["held_out_features"]
     base, lora = (measurements.arrays[f"{side}_features_without_style"] for side in ("base", "lora"))
-    nearer = style_gain(reference, base, lora, range(len(lora)), settings.confidence)
+    nearer = style_gain(reference, base, lora, range(len(lora)), Bootstrap(settings.confidence))
     gain = Interval(-nearer.value, -nearer.high, -nearer.low)
     return Figures(kid(reference, base), kid(reference, lora), gain)
 

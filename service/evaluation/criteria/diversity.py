@@ -4,6 +4,7 @@ from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures
 from service.evaluation.criteria.embeddings import measure_embeddings
 from service.evaluation.diversity import diversity, diversity_gain
+from service.evaluation.resampling import Bootstrap
 from service.settings.evaluate import EvaluateSettings
 
 
@@ -12,7 +13,7 @@ def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures 
     prompts = measurements.of.prompts
     if measurements.of.variations < 2:
         return None
-    gain = diversity_gain(base, lora, prompts, settings.confidence)
+    gain = diversity_gain(base, lora, prompts, Bootstrap(settings.confidence))
     return Figures(diversity(base, prompts), diversity(lora, prompts), gain)
 
 

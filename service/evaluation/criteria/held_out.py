@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.criteria.criterion import NOT_CREDIBLY_BELOW, Criterion, Figures
 from service.evaluation.metrics import held_out_gain, mean
+from service.evaluation.resampling import Bootstrap
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
@@ -19,7 +20,7 @@ def _measure(sample: Sample) -> Mapping[str, ArrayLike]:
 
 def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures:
     base, lora = (measurements.arrays[f"{side}_held_out_losses"] for side in ("base", "lora"))
-    return Figures(mean(base), mean(lora), held_out_gain(base, lora, settings.confidence))
+    return Figures(mean(base), mean(lora), held_out_gain(base, lora, Bootstrap(settings.confidence)))
 
 
 # The loss follows style faintly, so that an interval around 0 is what a good LoRA, too, may show: it can only veto.

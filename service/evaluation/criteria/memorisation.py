@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.criteria.criterion import AT_MOST, NOT_BELOW, Criterion, Figures
 from service.evaluation.memorisation import ALIKE, look_distances, memorised_gain, near_limit, near_share, nearest
+from service.evaluation.resampling import Bootstrap
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
@@ -33,7 +34,7 @@ def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures 
         return None
     held_out, base, lora = (measurements.arrays[f"{of}_training_cosines"] for of in ("held_out", "base", "lora"))
     limit = near_limit(held_out)
-    gain = memorised_gain(held_out, base, lora, measurements.of.prompts, settings.confidence)
+    gain = memorised_gain(held_out, base, lora, measurements.of.prompts, Bootstrap(settings.confidence))
     return Figures(near_share(base, limit), near_share(lora, limit), gain)
 
 

@@ -5,13 +5,14 @@ from service.evaluation.criteria.criterion import ABOVE, Criterion, Figures
 from service.evaluation.criteria.embeddings import measure_embeddings
 from service.evaluation.metrics import similarity, similarity_gain
 from service.evaluation.missing import doubt_of_similarity
+from service.evaluation.resampling import Bootstrap
 from service.settings.evaluate import EvaluateSettings
 
 
 def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures:
     reference, base, lora = (measurements.arrays[f"{side}_embeddings"] for side in ("held_out", "base", "lora"))
     prompts = measurements.of.prompts
-    gain = similarity_gain(reference, base, lora, prompts, settings.confidence)
+    gain = similarity_gain(reference, base, lora, prompts, Bootstrap(settings.confidence))
     doubt = doubt_of_similarity(reference, base, lora, prompts)
     return Figures(similarity(reference, base), similarity(reference, lora), gain, doubt)
 

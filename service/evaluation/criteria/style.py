@@ -8,6 +8,7 @@ from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.criteria.criterion import ABOVE, Criterion, Figures
 from service.evaluation.metrics import kid, kid_kernel, style_gain
 from service.evaluation.missing import doubt_of_distance
+from service.evaluation.resampling import Bootstrap
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
@@ -23,7 +24,7 @@ def _measure(sample: Sample) -> Mapping[str, ArrayLike]:
 def _figures(measurements: Measurements, settings: EvaluateSettings) -> Figures:
     reference, base, lora = (measurements.arrays[f"{side}_features"] for side in ("held_out", "base", "lora"))
     prompts = measurements.of.prompts
-    gain = style_gain(reference, base, lora, prompts, settings.confidence)
+    gain = style_gain(reference, base, lora, prompts, Bootstrap(settings.confidence))
     doubt = doubt_of_distance(kid_kernel, reference, base, lora, prompts)
     return Figures(kid(reference, base), kid(reference, lora), gain, doubt)
 

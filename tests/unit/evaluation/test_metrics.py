@@ -12,6 +12,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from service.artifacts.kinds.evaluation import Interval
 from service.evaluation.metrics import adherence_gain, held_out_gain, kid, liveness, pixel_differences, style_gain
+from service.evaluation.resampling import Bootstrap
 from service.exits import BadData
 
 Array = NDArray[np.float64]
@@ -90,7 +91,7 @@ def test_the_interval_covers_the_true_gain_about_as_often_as_it_claims() -> None
     covered = 0
     for trial in range(150):
         reference, base, lora = draw(rng, 30, 0.0), draw(rng, 30, 0.5), draw(rng, 30, 0.2)
-        gain = style_gain(reference, base, lora, list(range(30)), resamples=300, seed=trial)
+        gain = style_gain(reference, base, lora, list(range(30)), Bootstrap(resamples=300, seed=trial))
         covered += gain.low <= truth <= gain.high
     assert covered / 150 > 0.87
 
@@ -123,8 +124,9 @@ def test_features_that_are_not_finite_give_an_interval_that_is_not() -> None:
 def test_the_same_seed_gives_the_same_interval() -> None:
     rng = np.random.default_rng(11)
     sets = draw(rng, 9, 0.0), draw(rng, 10, 0.4), draw(rng, 10, 0.2)
-    assert style_gain(*sets, list(range(10)), seed=3) == style_gain(*sets, list(range(10)), seed=3)
-    assert style_gain(*sets, list(range(10)), seed=3) != style_gain(*sets, list(range(10)), seed=4)
+    first, again, other = (style_gain(*sets, list(range(10)), Bootstrap(seed=seed)) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
 
 
 def test_two_thousand_resamples_of_a_hundred_images_take_no_noticeable_time() -> None:
@@ -149,7 +151,7 @@ def test_the_adherence_gain_is_paired_and_resampled_by_prompt() -> None:
 def test_equal_gains_collapse_the_interval_without_a_warning(gain: float, count: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        interval = adherence_gain(np.zeros(count), np.full(count, gain), list(range(count)), resamples=50)
+        interval = adherence_gain(np.zeros(count), np.full(count, gain), list(range(count)), Bootstrap(resamples=50))
     assert interval.low == pytest.approx(gain, abs=1e-9)
     assert interval.high == pytest.approx(gain, abs=1e-9)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from service.artifacts.kinds.evaluation import Interval, Missing
 from service.evaluation.metrics import adherence_gain, kid_kernel, similarity_gain, style_gain
 from service.evaluation.missing import Doubt, doubt_of_distance, doubt_of_mean, doubt_of_similarity, missing
+from service.evaluation.resampling import Bootstrap
 
 NONE = Missing(None, None, None)
 
@@ -127,7 +128,7 @@ def test_the_parts_of_an_interval_add_up_to_its_width_and_shrink_as_they_say(by:
     many = np.tile(few, (3, 1))
 
     def width(reference: np.ndarray) -> float:
-        gain = (style_gain if by == "distance" else similarity_gain)(reference, base, lora, groups, confidence=0.6827)
+        gain = (style_gain if by == "distance" else similarity_gain)(reference, base, lora, groups, Bootstrap(0.6827))
         return (gain.high - gain.low) / 2
 
     def doubt(reference: np.ndarray) -> Doubt:
@@ -149,12 +150,12 @@ def test_as_many_more_prompts_as_it_says_decide_most_of_the_time() -> None:
     decided = []
     for trial in range(60):
         gains = rng.normal(0.35, 1, 12)
-        held = adherence_gain(np.zeros(12), gains, range(12), resamples=400, seed=trial)
+        held = adherence_gain(np.zeros(12), gains, range(12), Bootstrap(resamples=400, seed=trial))
         found = missing(held, 0.0, doubt_of_mean(gains, range(12), held_out=2000))
         if found is None or found.prompts is None:
             continue
         more = np.append(gains, rng.normal(gains.mean(), gains.std(ddof=1), 2 * found.prompts))
-        after = adherence_gain(np.zeros(len(more)), more, range(len(more)), resamples=400, seed=trial)
+        after = adherence_gain(np.zeros(len(more)), more, range(len(more)), Bootstrap(resamples=400, seed=trial))
         decided.append(not after.low <= 0 <= after.high)
     assert len(decided) > 20
     assert np.mean(decided) > 0.65, "of twice as many as it asks for"
