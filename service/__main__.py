@@ -35,25 +35,36 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write(USAGE + "\n")
         return ExitCode.DONE if arguments else ExitCode.BAD_CONFIGURATION
     job, *flags = arguments
-    stopping.listen(lambda reason: end_stopped(job, reason))
+    stopping.listen(lambda reason: end_stopped(job, reason, _report))
     # What follows takes half a second to import, for which whoever asks for help need not wait.
     from service.logs import configure_logs
-    from service.outcome import end_stopped, ended, report_outcome
+    from service.outcome import end_stopped, ended
 
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
     settle_threads(os.environ)
     configure_logs(job=job)
     end = ended(lambda: _start(job, flags))
-    report_outcome(job, end)
+    _report(job, end)
     if end.at_once:
         _leave(end.code)
     return end.code
 
 
+def _report(job: str, end: Any) -> None:
+    """Leaves the outcome of the job where somebody looks for it, and tells it where somebody wants to be told."""
+    from service.notification import notify_end
+    from service.outcome import report_outcome
+
+    report_outcome(job, end)
+    if job in JOBS and not JOBS[job].answers:
+        notify_end(job, end)
+
+
 def _start(name: str, flags: list[str]) -> object:
     """What the job returns: the path of what it made, where it made something."""
     from service.logs import configure_logs
+    from service.notification import prepare
     from service.outcome import begin
     from service.settings.common import export
     from service.settings.delivery import check_credentials, clean_foreign
@@ -73,6 +84,7 @@ def _start(name: str, flags: list[str]) -> object:
     export(settings)
     configure_logs(settings.log_format, level=settings.log_level, job=name, run_id=settings.run_id)
     begin(name, settings.run_id)
+    prepare(settings.artifacts_uri)
     return _function_of(job)(settings)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +49,9 @@ def guarded(action: Callable[[], object]) -> ExitCode:
 
 def ended(action: Callable[[], object]) -> End:
     """The same, with all that there is to say about the end."""
+    global _began
     _facts.clear()
+    _began = time.monotonic()
     try:
         return End(ExitCode.DONE, result=action())
     except Exception as error:
@@ -68,6 +71,7 @@ def ended(action: Callable[[], object]) -> End:
 
 _facts: dict[str, object] = {}
 _under_way: dict[str, object] = {}
+_began = time.monotonic()
 
 
 def add_facts(**facts: object) -> None:
@@ -106,34 +110,40 @@ def place(environment: Mapping[str, str], kubernetes: Path = KUBERNETES) -> Path
 def report_outcome(job: str, end: End) -> None:
     """Leaves the outcome of this process's job where Kubernetes, or whoever set OUTCOME_FILE, looks for it."""
     _under_way.clear()  # whatever another thread is still at
-    run_id = structlog.contextvars.get_contextvars().get("run_id") or os.environ.get("RUN_ID") or ""
-    write_outcome(place(os.environ), job, str(run_id), end, os.environ)
+    write_outcome(place(os.environ), facts_of(job, end, os.environ))
 
 
-def end_stopped(job: str, reason: str) -> None:
-    """Ends the process here and now as one that was asked to stop, with its line and its outcome."""
+def end_stopped(job: str, reason: str, report: Callable[[str, End], None] = report_outcome) -> None:
+    """Ends the process here and now as one that was asked to stop, with its line and its outcome as `report` tells it."""
     # The main thread may hold a lock that what follows needs, and may not come back for minutes.
     threading.Timer(REPORT_SECONDS, os._exit, (int(ExitCode.STOPPED),)).start()
-    report_outcome(job, End(ExitCode.STOPPED, reason))
+    report(job, End(ExitCode.STOPPED, reason))
     log.info("stopped", reason=reason, exit_code=int(ExitCode.STOPPED))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(ExitCode.STOPPED)
 
 
-def write_outcome(file: Path | None, job: str, run_id: str, end: End, environment: Mapping[str, str]) -> None:
-    """Writes the file. That it cannot be written changes nothing about how the job ended, and is only warned about."""
-    if file is None:
-        return
-    facts: dict[str, Any] = {"job": job, "run_id": run_id, "exit_code": int(end.code), "exit_name": end.code.name}
+def facts_of(job: str, end: End, environment: Mapping[str, str]) -> dict[str, Any]:
+    """All that there is to tell of the end of this process's job, without a secret."""
+    run_id = structlog.contextvars.get_contextvars().get("run_id") or environment.get("RUN_ID") or ""
+    facts: dict[str, Any] = {"job": job, "run_id": str(run_id), "exit_code": int(end.code), "exit_name": end.code.name}
     if end.error:
         facts |= {"error": end.error}
     elif isinstance(end.result, str):
         facts |= {"artifact": end.result}
-    facts |= _facts | {"next": MEANINGS[end.code].next}
+    facts |= _facts | {"seconds": round(time.monotonic() - _began, 1), "next": MEANINGS[end.code].next}
+    told: dict[str, Any] = redacted_values(facts, secrets_of(environment))
+    return told
+
+
+def write_outcome(file: Path | None, facts: dict[str, Any]) -> None:
+    """Writes the file. That it cannot be written changes nothing about how the job ended, and is only warned about."""
+    if file is None:
+        return
     try:
         # In place, not by renaming: in a pod the file is a mount of its own.
-        file.write_bytes(as_json(redacted_values(facts, secrets_of(environment))))
+        file.write_bytes(as_json(facts))
     except OSError as error:
         log.warning("outcome not written", file=str(file), error=error.strerror or str(error))
 

@@ -14,7 +14,8 @@ SHORTEST = 6
 """Letters. A shorter value is no secret worth the name, and would be found inside of every other word."""
 
 NAMES = re.compile(
-    r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH_?KEY)(_ID)?$", re.I
+    r"(NOTIFY_URL|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH_?KEY)(_ID)?$",
+    re.I,
 )
 USER_INFO = re.compile(r"(?<=://)[^/?#\s@'\"]+(?=@)")
 

@@ -12,6 +12,7 @@ from service.settings.catalogue import all_settings
 from service.settings.common import CommonSettings
 from service.settings.declaring import role_of
 from service.settings.models import FamilySettings
+from service.settings.notify import NotifySettings
 from service.settings.promote import ChangeSettings
 from service.settings.s3 import S3Settings
 from tests import formats
@@ -32,12 +33,13 @@ namespace (`TRAIN_SERVICE_HOST`, `TRAIN_PORT=tcp://…`) is ignored.
 `make readme` writes this page from the classes in this folder, where each setting is declared once."""
 SECTIONS: dict[str, type[BaseSettings]] = {
     "All jobs": CommonSettings,
+    "Notification": NotifySettings,
     "S3": S3Settings,
     "Models": FamilySettings,
     "Registry": ChangeSettings,
     **{job: settings for job, settings in all_settings().items() if job != "demo"},
 }
-SHARED = (FamilySettings, ChangeSettings, CommonSettings, S3Settings)
+SHARED = (FamilySettings, ChangeSettings, CommonSettings, NotifySettings, S3Settings)
 
 
 def settings_page() -> str:

@@ -6,7 +6,9 @@ from pydantic import ValidationError
 
 from service.checks.result import CheckResult, failure, ok, result_of
 from service.exits import BadConfiguration
+from service.notification import prepare
 from service.settings.catalogue import all_settings
+from service.settings.common import CommonSettings
 from service.settings.delivery import check_credentials
 from service.settings.variables import check_variables, explain_validation
 
@@ -32,6 +34,13 @@ def check_settings(jobs: Iterable[str], environment: Mapping[str, str]) -> Itera
             yield failure(
                 f"settings {job}", BadConfiguration(f"{problems}; `sdlora {job} --help` explains the variable")
             )
+
+
+def check_notification(settings: CommonSettings) -> CheckResult:
+    """Whether what is to be told could be signed; nobody is told anything."""
+    prepare(settings.artifacts_uri)
+    how = "signed" if settings.notify_secret_file else "not signed, as there is no NOTIFY_SECRET_FILE"
+    return ok("notification", f"the end of each job is told to {settings.public()['notify_url']}, {how}")
 
 
 def _check_credentials(environment: Mapping[str, str]) -> CheckResult:

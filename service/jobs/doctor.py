@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service import stopping
-from service.checks.configuration import check_settings
+from service.checks.configuration import check_notification, check_settings
 from service.checks.machine import check_disk, check_gpu, check_shared_memory
 from service.checks.models import check_model
 from service.checks.result import CheckResult, CheckStatus, first_failure, result_of
@@ -62,6 +62,8 @@ def doctor(flags: list[str]) -> None:
 def _all_checks(settings: DoctorSettings, refused: Set[str]) -> Iterator[CheckResult]:
     """Every check in its turn, the cheap ones first; none of what a refused setting names."""
     yield from check_settings([*settings.jobs, "doctor"], os.environ)
+    if settings.notify_url:
+        yield result_of("notification", lambda: check_notification(settings))
     if "work_dir" not in refused:
         yield result_of("disk", lambda: check_disk(settings.work_dir, settings.min_disk_gib))
     yield result_of("shared memory", check_shared_memory)

@@ -15,6 +15,7 @@ from service.artifacts.manifest import MANIFEST_NAME
 from service.artifacts.notes import Complete
 from service.artifacts.releasing import follow, release
 from service.exits import BadData, MissingInput, Rejected
+from service.notification import notify_champion
 from service.outcome import add_facts
 from service.settings.promote import PromoteSettings
 from service.storage.interface import NotFound, ObjectStore
@@ -59,6 +60,7 @@ def promote(settings: PromoteSettings) -> str:
         image=settings.image or None,
     )
     key = release(store, history, entry, settings.work_dir)
+    notify_champion(model, key, entry.model_dump(mode="json"))
     add_facts(model=model, champion=lora.path)
     return key
 

@@ -18,6 +18,7 @@ from service.artifacts.releasing import Overtaken, follow, release
 from service.exits import BadConfiguration, MissingInput
 from service.lineage.sought import sought
 from service.lineage.tracing import Trace, archive_of, exclusion_of, trace
+from service.notification import notify_champion
 from service.outcome import add_facts
 from service.settings.promote import RetireSettings
 from service.storage.interface import NotFound, ObjectStore
@@ -98,7 +99,10 @@ def withdraw(store: ObjectStore, model: str, withdrawal: Withdrawal, settings: R
             follow(store, model, settings.work_dir)
             return
         with suppress(Overtaken):
-            release(store, history, retirement(history, new, settings), settings.work_dir)
+            entry = retirement(history, new, settings)
+            key = release(store, history, entry, settings.work_dir)
+            if entry.lora != entry.previous:
+                notify_champion(model, key, entry.model_dump(mode="json"))
             return
 
 

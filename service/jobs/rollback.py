@@ -6,6 +6,7 @@ from service.artifacts.history import History
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.releasing import follow, is_followed, release
 from service.exits import BadConfiguration, MissingInput, Rejected
+from service.notification import notify_champion
 from service.outcome import add_facts
 from service.settings.promote import RollbackSettings
 from service.storage.opening import open_store
@@ -47,5 +48,6 @@ def rollback(settings: RollbackSettings) -> str:
         image=settings.image or None,
     )
     key = release(store, history, entry, settings.work_dir)
+    notify_champion(model, key, entry.model_dump(mode="json"))
     add_facts(model=model, champion=target.lora)
     return key

@@ -13,7 +13,8 @@ class Job(NamedTuple):
 
     `settings`: its class and the module of it below service.settings; none for a job that looks at those of all others.
     `in_chain`: one of the jobs that make a LoRA of images, which `demo` runs and `doctor` looks at. `reads_flags`: it is
-    given its flags as they are, because it looks for faults in the settings and must not fall over the first.
+    given its flags as they are, because it looks for faults in the settings and must not fall over the first. `answers`: it
+    tells somebody who waits for it what there is; nobody else needs to be told how it ended.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Job(NamedTuple):
     settings: str = ""
     in_chain: bool = False
     reads_flags: bool = False
+    answers: bool = False
 
     @property
     def function(self) -> Any:
@@ -44,14 +46,15 @@ JOBS = {
         Job("promote", "an evaluation that says so in, the next champion of a model out", "promote.PromoteSettings"),
         Job("rollback", "a champion of before reigns again", "promote.RollbackSettings"),
         Job("retire", "LoRAs withdrawn for ever; the next best champion in their place", "promote.RetireSettings"),
-        Job("champion", "who is the champion, who was it when, and why", "promote.ChampionSettings"),
+        Job("champion", "who is the champion, who was it when, and why", "promote.ChampionSettings", answers=True),
         Job("demo", "the first four on the miniature, on a CPU, with no network", "demo.DemoSettings"),
         Job("doctor", "what would fail, before a GPU hour is spent on it", "doctor.DoctorSettings", reads_flags=True),
         Job("prune", "old checkpoints and leftovers out; lists first what it would delete", "prune.PruneSettings"),
-        Job("diff", "two data sets → what changed: images, captions, hosts, licences", "diff.DiffSettings"),
-        Job("trace", "an image → the data sets, LoRAs, champions and pictures that descend from it", "trace.TraceSettings"),
+        Job("diff", "two data sets → what changed: images, captions, hosts, licences", "diff.DiffSettings", answers=True),
+        Job("trace", "an image → the data sets, LoRAs, champions and pictures that descend from it", "trace.TraceSettings",
+            answers=True),
         Job("reproduce", "an evaluation → the same once more, from its manifests: same hashes?", "reproduce.ReproduceSettings"),
-        Job("config", "the effective settings; --check fails on an unknown or bad one", reads_flags=True),
+        Job("config", "the effective settings; --check fails on an unknown or bad one", reads_flags=True, answers=True),
     )
 }  # fmt: skip
 CHAIN = [job.name for job in JOBS.values() if job.in_chain]

@@ -11,6 +11,7 @@ from service.logs import LogFormat, LogLevel
 from service.settings.base import FREE_TEXT, variable_name
 from service.settings.declaring import only_how
 from service.settings.delivery import cleaned
+from service.settings.notify import NotifySettings
 from service.settings.places import NAME, LocalPath, Place
 from service.settings.s3 import S3Settings
 
@@ -28,7 +29,7 @@ def lower_case(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-EXPORTED = {*S3Settings.model_fields, "outcome_file"}
+EXPORTED = {*S3Settings.model_fields, *NotifySettings.model_fields, "outcome_file"}
 """Read anew by whoever opens a bucket, in every process; and when the job is over, or has come to grief before."""
 
 StringList = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
@@ -48,7 +49,7 @@ def prefixed(prefix: str, *, short: dict[str, str | list[str]] | None = None) ->
     )
 
 
-class CommonSettings(S3Settings):
+class CommonSettings(NotifySettings, S3Settings):
     """Shared by all jobs. A field of this class bears its own name as variable, without the prefix of a job."""
 
     artifacts_uri: Place = only_how(

@@ -16,7 +16,7 @@ from service.settings.delivery import check_characters, cleaned
 from service.settings.places import checked_path
 
 SHARED_PREFIXES = ("ARTIFACTS_", "MODEL_")
-OF_OTHERS_TOO = ("S3_", "DIFF_", "TRACE_")
+OF_OTHERS_TOO = ("S3_", "NOTIFY_", "DIFF_", "TRACE_")
 """Prefixes of ours that other programs have as well: a variable is taken for a misspelt one only when it is nearly right."""
 RENAMED = {
     "AWS_CONNECT_TIMEOUT": "S3_CONNECT_TIMEOUT",

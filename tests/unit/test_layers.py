@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
         "exits",
         "lineage",
         "logs",
+        "notification",
         "outcome",
         "redaction",
         "settings",
@@ -51,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "terminal": {"redaction"},
     "dataset.report": {"artifacts.kinds", "dataset.images", "templates"},
-    "checks": {"artifacts", "diffusion", "exits", "settings", "stopping", "storage", "storage.s3"},
+    "checks": {"artifacts", "diffusion", "exits", "notification", "settings", "stopping", "storage", "storage.s3"},
     "dataset.captions": {"artifacts", "diffusion", "exits", "logs", "settings", "stopping", "storage"},
     "dataset.images": {"diffusion", "logs", "settings", "stopping", "storage"},
     "diffusion.sd15": {"diffusion.drawing", "exits", "settings", "stopping"},
@@ -95,10 +96,11 @@ ARROWS: dict[str, set[str]] = {
     "evaluation.criteria": {"artifacts.kinds", "settings"},
     "artifacts": {"exits", "settings", "stopping", "storage"},
     "artifacts.kinds": {"exits", "settings", "stopping", "storage"},
-    "training.processes": {"cpus", "exits", "outcome", "settings", "stopping"},
-    "__main__": {"cpus", "exits", "logs", "outcome", "settings", "stopping"},
+    "training.processes": {"cpus", "exits", "notification", "outcome", "settings", "stopping"},
+    "__main__": {"cpus", "exits", "logs", "notification", "outcome", "settings", "stopping"},
     "storage": {"exits", "logs", "settings", "stopping"},
     "storage.s3": {"exits", "settings", "stopping"},
+    "notification": {"exits", "outcome", "redaction", "settings", "stopping"},
     "settings": {"exits", "logs", "miniature", "redaction"},
     "logs": {"outcome", "redaction"},
     "outcome": {"exits", "redaction"},
@@ -111,8 +113,8 @@ ARROWS: dict[str, set[str]] = {
 }
 # Knows nothing of images or models, so that a command line answers before torch is imported.
 LIGHT = {
-    "__main__", "exits", "logs", "outcome", "redaction", "stopping", "settings", "storage", "storage.s3", "artifacts",
-    "artifacts.kinds",
+    "__main__", "exits", "logs", "notification", "outcome", "redaction", "stopping", "settings", "storage", "storage.s3",
+    "artifacts", "artifacts.kinds",
 }  # fmt: skip
 IMAGES_AND_MODELS = {"torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL"}
 

@@ -20,6 +20,7 @@ from service.outcome import (
     as_json,
     begin,
     ended,
+    facts_of,
     note_progress,
     place,
     report_outcome,
@@ -70,7 +71,7 @@ def test_the_file_may_be_named_by_a_flag_as_well(tmp_path: Path, monkeypatch: py
 
 
 def test_success_is_told_with_what_was_made(tmp_path: Path) -> None:
-    write_outcome(tmp_path / "outcome", "train", "r", End(ExitCode.DONE, result="runs/r/lora"), {})
+    write_outcome(tmp_path / "outcome", facts_of("train", End(ExitCode.DONE, result="runs/r/lora"), {}))
     told = json.loads((tmp_path / "outcome").read_text())
     assert (told["exit_code"], told["artifact"]) == (0, "runs/r/lora")
     assert "error" not in told
@@ -81,12 +82,12 @@ def test_it_holds_what_the_job_came_to_and_nothing_of_the_job_before(tmp_path: P
         add_facts(decision="hold", reason="nothing is worse")
         return "runs/r/evaluation/1"
 
-    write_outcome(tmp_path / "outcome", "evaluate", "r", ended(evaluate), {})
+    write_outcome(tmp_path / "outcome", facts_of("evaluate", ended(evaluate), {}))
     outcome = json.loads((tmp_path / "outcome").read_text())
     assert (outcome["artifact"], outcome["decision"], outcome["reason"]) == (
         "runs/r/evaluation/1", "hold", "nothing is worse",
     )  # fmt: skip
-    write_outcome(tmp_path / "outcome", "infer", "r", ended(lambda: "runs/r/images/1"), {})
+    write_outcome(tmp_path / "outcome", facts_of("infer", ended(lambda: "runs/r/images/1"), {}))
     assert "decision" not in json.loads((tmp_path / "outcome").read_text())
 
 
@@ -151,7 +152,7 @@ def test_a_file_that_cannot_be_written_changes_nothing_about_the_end(
 def test_an_outcome_holds_no_secret(tmp_path: Path) -> None:
     environment = {"AWS_SECRET_ACCESS_KEY": "canary/secret", "https_proxy": "http://me:canary%21word@proxy:3128"}
     error = "ProxyError: http://me:canary%21word@proxy:3128 said canary!word and canary/secret"
-    write_outcome(tmp_path / "outcome", "train", "r", End(ExitCode.BUG, error), environment)
+    write_outcome(tmp_path / "outcome", facts_of("train", End(ExitCode.BUG, error), environment))
     assert "canary" not in (tmp_path / "outcome").read_text()
 
 

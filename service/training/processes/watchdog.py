@@ -11,6 +11,7 @@ from types import TracebackType
 import structlog
 
 from service.exits import ExitCode
+from service.notification import notify_end
 from service.outcome import End, report_outcome
 
 log = structlog.get_logger(__name__)
@@ -67,4 +68,6 @@ class Watchdog:
             "say where it hangs; start the job again, it goes on from its last checkpoint"
         )
         log.error("failed", error=error, exit_code=int(ExitCode.STALLED))
-        report_outcome("train", End(ExitCode.STALLED, error))
+        end = End(ExitCode.STALLED, error)
+        report_outcome("train", end)
+        notify_end("train", end)

@@ -32,7 +32,11 @@ EVERYTHING_COUNTS = {"DATA_PREP_FOLDER": "s3://bucket/x", "DATA_PREP_URLS": "lis
                      "DATA_PREP_STEP": "finalize"}  # fmt: skip
 SETTINGS = all_settings()
 MODELS = ("model_base", "model_vae", "model_captioner", "model_clip")
-FORMS = {"rendezvous": "{}:29500", "exclude": "https://example.org/{}.png"} | dict.fromkeys(MODELS, "owner/{}")
+FORMS = {
+    "rendezvous": "{}:29500",
+    "notify_url": "https://{}.example.org",
+    "exclude": "https://example.org/{}.png",
+} | dict.fromkeys(MODELS, "owner/{}")
 FIELDS = [(job, field) for job, settings in SETTINGS.items() for field in settings.model_fields]
 
 
