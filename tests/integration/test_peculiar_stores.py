@@ -186,6 +186,36 @@ def is_checked(request: Request) -> bool:
     return any(name.startswith("x-amz-checksum-") for name in request.headers)
 
 
+ACCEPTED = "<html><h1>Accepted</h1><p>The request is accepted for processing.</p></html>"
+
+
+def test_a_write_that_another_one_has_outrun_is_made_again(
+    faults: Faults, store: ObjectStore, folder: Path, tmp_path: Path
+) -> None:
+    outrun: set[tuple[str, frozenset[str]]] = set()
+
+    def refuse_each_once(request: Request) -> tuple[int, str, str] | None:
+        write = (request.path, request.query)
+        if request.method != "PUT" or write in outrun:
+            return None
+        outrun.add(write)
+        return 202, "", ACCEPTED  # in the words of Swift
+
+    large = tmp_path / "large"
+    large.write_bytes(b"1" * (PART + 1))
+    faults.refuses = refuse_each_once
+    published = publish(store, folder, kind="lora", path=PATH)
+    store.put("large", large)
+    store.download("large", tmp_path / "copy")
+    assert verify(store, PATH) == published.manifest
+    assert (tmp_path / "copy").read_bytes() == large.read_bytes()
+    assert len(outrun) == 4  # the file and its manifest, and two parts
+
+    faults.refuses = lambda request: (202, "", ACCEPTED) if request.method == "PUT" else None
+    with pytest.raises(StorageUnreachable, match="answered with 202, and not made"):
+        store.put("key", b"1")
+
+
 LOCKED = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
 
 

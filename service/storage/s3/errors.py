@@ -119,8 +119,17 @@ def refuse_page(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
             raise _no_server(_endpoint())
 
 
+def refuse_unmade(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
+    """Raises ResponseParserError, after which the request is repeated, for a write that was taken and not made.
+
+    So Swift answers the older of two writes of a key at the same moment. For the same event of boto3.
+    """
+    if response_dict is not None and response_dict["status_code"] == 202:
+        raise ResponseParserError("a write was answered with 202, and not made")
+
+
 def require_object(answer: Mapping[str, Any], where: str) -> None:
-    """The same for an answer that is to be an object, and may be a page that was stored."""
+    """Raises BadConfiguration for a page in the place of an object, where it is not one that was stored."""
     kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
     if "ETag" not in answer and kind.startswith("text/html"):
         raise _no_server(where)
