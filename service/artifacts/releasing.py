@@ -5,11 +5,14 @@ stays. Its manifest is deleted first and put last. So who reads it as an artifac
 hashes; who reads a single file of it gets the old one or the new one, whole.
 """
 
+import random
+import time
 from collections.abc import Set
 from pathlib import Path
 
 import structlog
 
+from service import stopping
 from service.artifacts import layout
 from service.artifacts.fetching import fetch, verify
 from service.artifacts.history import History, append
@@ -22,7 +25,9 @@ from service.storage.interface import NotFound, ObjectStore
 log = structlog.get_logger(__name__)
 
 TRIES = 10
-"""How often others may change the champion while we copy it."""
+"""How often others may change the champion, or copy it, while we copy it."""
+LONGEST_PAUSE = 60.0
+"""Seconds at most before the next try."""
 
 
 class Overtaken(Rejected):
@@ -58,17 +63,24 @@ def fetch_champion(store: ObjectStore, entry: Entry, work_dir: Path) -> Path:
 
 def follow(store: ObjectStore, model: str, work_dir: Path) -> None:
     """Makes the copy the LoRA of the champion of now, or removes it when there is none; nothing happens where it is right."""
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
         # Read anew each time: who is slower than the next promotion comes here again, and mends what it has mixed.
         history = History.read(store, model)
         if is_followed(store, history):
             return
-        path = layout.ChampionCopy(model).path
+        path, began = layout.ChampionCopy(model).path, time.monotonic()
         if history.champion:
             _copy(store, history.champion, path, work_dir)
         else:
             _clear(store, path)
-    raise StorageUnreachable(f"the champion of {model} in {store.uri} is changed by others all the time; try again")
+        if is_followed(store, History.read(store, model)):
+            return
+        # Two who copy at once each undo the work of the other, and would for ever: until one of them stands aside.
+        longest = min((time.monotonic() - began) * 2**attempt, LONGEST_PAUSE)
+        stopping.pause(random.uniform(0, longest))
+    raise StorageUnreachable(
+        f"the champion of {model} in {store.uri} is changed or copied by others all the time; try again"
+    )
 
 
 def is_followed(store: ObjectStore, history: History) -> bool:
