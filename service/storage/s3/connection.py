@@ -28,7 +28,7 @@ from service.exits import AccessDenied
 from service.settings.s3 import S3Settings
 from service.storage.interface import NotFound
 from service.storage.patience import LONGEST_PAUSE, Patience
-from service.storage.s3.demands import CHECKSUMS, WRITES, Demands
+from service.storage.s3.demands import CHECKSUMS, Demands
 from service.storage.s3.errors import (
     NONSENSE,
     NOT_THERE,
@@ -37,7 +37,6 @@ from service.storage.s3.errors import (
     is_throttled,
     passes,
     refuse_page,
-    refuse_unmade,
     root_of,
     status_of,
 )
@@ -87,8 +86,6 @@ class Connection:
         """A client for a session that has none yet: boto3 takes no second one."""
         client = new_client(session, self._settings, checksums=CHECKSUMS in self._demands.known)
         self._demands.heed_in(client)
-        for operation in WRITES:
-            client.meta.events.register_first(f"response-received.s3.{operation}", refuse_unmade)
         client.meta.events.register("response-received.s3", refuse_page)
         return client
 

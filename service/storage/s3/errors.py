@@ -110,22 +110,18 @@ def is_throttled(error: BaseException | None) -> bool:
 def refuse_page(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
     """Raises BadConfiguration for a page for people, as the port of a console gives in answer to anything.
 
+    Raises ResponseParserError, upon which the request is repeated, for the page of a server of S3. So Swift answers a write
+    that it has not made, because another one of the same key and the same moment is the newer.
+
     For the event of boto3 with the answer as it came: boto3 goes on to take it for a failure of the server, or for an
     empty listing.
     """
     if response_dict is not None and response_dict["status_code"] < 300 and isinstance(response_dict["body"], bytes):
         text = response_dict["body"][:1000].decode("latin-1").lower()
         if "<html" in text or "<!doctype html" in text:
+            if "x-amz-request-id" in response_dict["headers"]:
+                raise ResponseParserError(f"a web page in place of an answer, {text[:300]!r}")
             raise _no_server(_endpoint())
-
-
-def refuse_unmade(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
-    """Raises ResponseParserError, after which the request is repeated, for a write that was taken and not made.
-
-    So Swift answers the older of two writes of a key at the same moment. For the same event of boto3.
-    """
-    if response_dict is not None and response_dict["status_code"] == 202:
-        raise ResponseParserError("a write was answered with 202, and not made")
 
 
 def require_object(answer: Mapping[str, Any], where: str) -> None:
