@@ -12,6 +12,12 @@ class WrittenByNewer(BadConfiguration):
     """What a newer version of this program wrote. It is not damaged, so nobody may delete it or pass over it."""
 
 
+class Detail(BaseModel):
+    """A JSON object inside of a document. What this version does not know, it passes over."""
+
+    model_config = ConfigDict(frozen=True)
+
+
 class Document(BaseModel):
     """A JSON object of which this version knows the schemas up to `SCHEMA`. What it does not know, it passes over."""
 

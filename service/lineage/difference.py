@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from service.artifacts.documents import Document
+from service.artifacts.documents import Detail, Document
 from service.artifacts.kinds.dataset import Split
 from service.lineage.listing import ListedImage, Listing
 
@@ -22,30 +22,24 @@ class GoneImage(ListedImage):
     reason: str | None = Field(description="Why the later one left it out; null where it was not offered to it.")
 
 
-class Recaptioned(BaseModel):
+class Recaptioned(Detail):
     """An image that is in both with different captions."""
-
-    model_config = ConfigDict(frozen=True)
 
     file_name: str = Field(description="Its file below imagefolder/ of the later data set.")
     before: str = Field(description="The caption that it had.")
     after: str = Field(description="The caption that it has.")
 
 
-class Moved(BaseModel):
+class Moved(Detail):
     """An image that is in both on different sides of the split."""
-
-    model_config = ConfigDict(frozen=True)
 
     file_name: str = Field(description="Its file below imagefolder/ of the later data set.")
     before: Split = Field(description="The side on which it was.")
     after: Split = Field(description="The side on which it is.")
 
 
-class Count(BaseModel):
+class Count(Detail):
     """How many images, before and after."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str = Field(description="Of what.")
     before: int

@@ -1,7 +1,11 @@
 """The images of a data set as its tables tell them, read without downloading a single picture."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from pydantic import Field
+
+from service.artifacts.documents import Detail
 from service.artifacts.fetching import read_file
 from service.artifacts.kinds.dataset import (
     IMAGEFOLDER,
@@ -22,10 +26,8 @@ from service.exits import BadData
 from service.storage.interface import ObjectStore
 
 
-class ListedImage(BaseModel):
+class ListedImage(Detail):
     """An image of a data set, with where it came from as far as that is known."""
-
-    model_config = ConfigDict(frozen=True)
 
     sha256: str = Field(description="Hash of its pixels; empty where the data set does not tell it.")
     file_sha256: str = Field(description="Hash of its file in the data set.")
@@ -41,14 +43,13 @@ class ListedImage(BaseModel):
         return host_of(self.origin or "")
 
 
-class Listing(BaseModel):
+@dataclass(frozen=True)
+class Listing:
     """A data set: its path, its images in the order of its tables, and by origin why it left out other candidates."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     images: tuple[ListedImage, ...]
-    left_out: dict[str, str] = {}
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def provenance(store: ObjectStore, path: str, manifest: Manifest) -> list[Provenance]:

@@ -1,11 +1,12 @@
 """Whether an evaluation, and all that it rests on, comes out the same again: file by file, by the manifests of two stores."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from service.artifacts.documents import Document
+from service.artifacts.documents import Detail, Document
 from service.artifacts.kinds import evaluation, images, lora, measurements
 from service.artifacts.kinds.evaluation import Outcome
 from service.artifacts.manifest import Manifest
@@ -21,10 +22,8 @@ KINDS = {
 """What is made again, in the order of the work, and what people call it."""
 
 
-class Part(BaseModel):
+class Part(Detail):
     """An artifact, and what was made in its place."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str = Field(description="What it is: " + ", ".join(f"`{name}`" for name in KINDS.values()) + ".")
     then: str | None = Field(description="Path of the one of then; null where it is gone.")
@@ -54,14 +53,13 @@ class Reproduction(Document):
         return all(part.same for part in self.parts)
 
 
-class Made(BaseModel):
+@dataclass(frozen=True)
+class Made:
     """An evaluation with its decision, and the manifests of what it rests on, by path."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     decision: Outcome
-    manifests: dict[str, Manifest]
+    manifests: Mapping[str, Manifest]
 
 
 def ancestry(store: ObjectStore, path: str) -> dict[str, Manifest]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.artifacts import layout
-from service.artifacts.documents import Document
+from service.artifacts.documents import Detail, Document
 from service.artifacts.kinds import evaluation, images, lora, samples
 from service.artifacts.kinds.dataset import Dataset, Provenance
 from service.artifacts.kinds.exclusions import ExcludedImage, Exclusion
@@ -27,10 +27,8 @@ NAMED_IN_RECIPES = ("dataset", "lora")
 PNG = ".png"
 
 
-class TracedImage(BaseModel):
+class TracedImage(Detail):
     """A candidate of a data set that is the image, or looks like it."""
-
-    model_config = ConfigDict(frozen=True)
 
     origin: str = Field(description="Address or path under which the data set met it.")
     how: How = Field(description="By what it was recognised.")
@@ -39,20 +37,16 @@ class TracedImage(BaseModel):
     marks: list[str] = Field(description="All that it is known by, as DATA_PREP_EXCLUDE takes it.")
 
 
-class TracedDataset(BaseModel):
+class TracedDataset(Detail):
     """A data set that met the image, or that was made of pictures which descend from it."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str = Field(description="Its path below ARTIFACTS_URI.")
     images: list[TracedImage] = Field(description="The candidates that were recognised.")
     holds: bool = Field(description="Whether it holds the image; otherwise it left it out.")
 
 
-class Champion(BaseModel):
+class Champion(Detail):
     """An entry of the registry with a LoRA that descends from the image."""
-
-    model_config = ConfigDict(frozen=True)
 
     model: str = Field(description="Name of the model.")
     number: int = Field(description="Number of the entry.")
@@ -60,10 +54,8 @@ class Champion(BaseModel):
     reigns: bool = Field(description="Whether it is the newest entry of the model: the champion of now.")
 
 
-class Drawn(BaseModel):
+class Drawn(Detail):
     """Pictures that were drawn with a LoRA that descends from the image."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str = Field(description="Path of the artifact.")
     pictures: list[str] = Field(description="Its files.")

@@ -3,19 +3,17 @@
 import hashlib
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.artifacts import layout
-from service.artifacts.documents import Document
+from service.artifacts.documents import Detail, Document
 from service.exits import BadData
 from service.settings.marks import Mark
 from service.storage.interface import NotFound, ObjectStore
 
 
-class ExcludedImage(BaseModel):
+class ExcludedImage(Detail):
     """An image by all that it is known by: one of these is enough to leave it out."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str = Field(description="The image as a person named it.")
     marks: list[Mark] = Field(

@@ -1,5 +1,6 @@
 """Whether what was made again is the same, by the manifests alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_a_file_with_another_hash_is_named_with_what_may_be_the_cause(tmp_path: 
     old = then.manifests[then.path].model_copy(
         update={"libraries": {"torch": "1.0", "numpy": "1.0"}, "code_version": "0"}
     )
-    then = then.model_copy(update={"manifests": {**then.manifests, then.path: old}})
+    then = replace(then, manifests={**then.manifests, then.path: old})
     found = reproduction(then, made(tmp_path / "b", decision="hold", lora="other"), "scratch", ["known before"])
     assert not found.same
     assert [part.different for part in found.parts] == [["file"], [], [], []]
@@ -74,7 +75,7 @@ def test_of_many_files_with_other_hashes_some_are_named_and_the_others_are_count
 def test_what_is_gone_or_was_not_made_again_is_not_the_same(tmp_path: Path) -> None:
     then, now = made(tmp_path / "a"), made(tmp_path / "b")
     without = {path: manifest for path, manifest in then.manifests.items() if manifest.kind != "images"}
-    found = reproduction(then.model_copy(update={"manifests": without}), now, "scratch", [])
+    found = reproduction(replace(then, manifests=without), now, "scratch", [])
     assert [part.same for part in found.parts] == [True, False, True, True]
 
 
