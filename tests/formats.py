@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from service.artifacts import layout, lines, notes
+from service.artifacts import layout, lines, notes, preparation_layout
 from service.artifacts.kinds import (
     checkpoint,
     dataset,
@@ -58,20 +58,21 @@ NOTES: list[tuple[type[Place], list[type]]] = [
     (layout.StatusNote, [notes.Status, notes.LastCheckpoint]),
     (layout.AttemptNote, [notes.Attempt]),
     (layout.CompleteNote, [notes.Complete]),
-    (layout.PublishedNote, [notes.PublishedNote]),
+    (preparation_layout.PublishedNote, [notes.PublishedNote]),
     (layout.RegistryEntry, [registry.Entry]),
     (layout.Exclusion, [exclusions.Exclusion, exclusions.ExcludedImage]),
 ]
 LINES: list[tuple[type[Place], list[type]]] = [
-    (layout.Candidates, [lines.CandidateLine]),
-    (layout.Outcomes, [lines.OutcomeLine, lines.FeaturesLine]),
-    (layout.Shard, [lines.ShardHead]),
+    (preparation_layout.Candidates, [lines.CandidateLine]),
+    (preparation_layout.Outcomes, [lines.OutcomeLine, lines.FeaturesLine]),
+    (preparation_layout.Shard, [lines.ShardHead]),
     (layout.Captions, [lines.CaptionLine]),
 ]
 INTRODUCTION = """# Formats
 
 What lies below ARTIFACTS_URI, for whoever reads it with other programs. `make readme` writes this page from the classes that
-read and write these formats: `layout.py` has every path, `kinds/` a module for each kind of artifact, `notes.py` the rest.
+read and write these formats: `layout.py` and `preparation_layout.py` have every path, `kinds/` a module for each kind of
+artifact, `notes.py` the rest.
 
 An **artifact** is a folder with a `MANIFEST.json` in it, which is written last: without it there is no artifact, and nobody may
 read its files. With it they never change. Files that the manifest does not list are none of it. The one exception is
@@ -104,7 +105,10 @@ def page() -> str:
     parts += [part for place, models in LINES for part in at(place, models)]
     parts += [
         "## Paths",
-        table(("Path", "What is there"), [(f"`{shown(place)}`", paragraph(place)) for place in layout.PLACES]),
+        table(
+            ("Path", "What is there"),
+            [(f"`{shown(place)}`", paragraph(place)) for place in (*layout.PLACES, *preparation_layout.PLACES)],
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 

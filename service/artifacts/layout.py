@@ -1,6 +1,6 @@
-"""Every path below ARTIFACTS_URI, built and parsed here and nowhere else."""
+"""Every path below ARTIFACTS_URI but those of a preparation, built and parsed here and nowhere else."""
 
-from service.artifacts.places import Place, any_of
+from service.artifacts.places import Place, any_of, places_of
 
 # Data sets and models
 
@@ -273,72 +273,7 @@ class Drawn(Place, template="runs/{run}/drawing/{key}/{side}"):
     side: str
 
 
-# A preparation: how far a data-prep is, until its data set is published
-class Preparation(Place, template="runs/{run}/preparation/{key}"):
-    """What the data-prep of one recipe has done so far."""
-
-    run: str
-    key: str
-
-
-class Candidates(Place, template="runs/{run}/preparation/{key}/candidates.jsonl"):
-    """The list that all shards work on."""
-
-    run: str
-    key: str
-
-
-class PreparationPart(Place, template="runs/{run}/preparation/{key}/{part}"):
-    """All outcomes, images, thumbnails or shards of a preparation."""
-
-    run: str
-    key: str
-    part: str
-
-
-class Outcomes(Place, template="runs/{run}/preparation/{key}/outcomes/{rank:08d}-{digest}.jsonl"):
-    """What became of some candidates, of which the first has this rank; final once its picture is there too."""
-
-    run: str
-    key: str
-    rank: int
-    digest: str
-
-
-class CanonicalImage(Place, template="runs/{run}/preparation/{key}/images/{sha256}.png"):
-    """An image that was accepted, by the hash of its pixels."""
-
-    run: str
-    key: str
-    sha256: str
-
-
-class Thumbnail(Place, template="runs/{run}/preparation/{key}/thumbnails/{rank:08d}.png"):
-    """A picture of a decoded candidate that is left out."""
-
-    run: str
-    key: str
-    rank: int
-
-
-class Shard(Place, template="runs/{run}/preparation/{key}/shards/{index:05d}-of-{count:05d}.jsonl"):
-    """All outcomes of a shard that is done."""
-
-    run: str
-    key: str
-    index: int
-    count: int
-
-
-class PublishedNote(Place, template="runs/{run}/preparation/{key}/published/{recipe}.json"):
-    """The data set that was made of it with one recipe."""
-
-    run: str
-    key: str
-    recipe: str
-
-
-PLACES = tuple(Place.__subclasses__())
+PLACES = places_of(__name__)
 _SWEPT = any_of(place for place in PLACES if place.swept)
 
 

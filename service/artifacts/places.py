@@ -87,6 +87,11 @@ def _pattern(template: str, *, named: bool) -> str:
     return pattern
 
 
+def places_of(module: str) -> tuple[type[Place], ...]:
+    """The kinds of paths that a module declares, in the order in which it does."""
+    return tuple(place for place in Place.__subclasses__() if place.__module__ == module)
+
+
 def any_of(places: Iterable[type[Place]]) -> re.Pattern[str]:
     """Matches a key that lies below a path of one of these kinds; that path is the first group."""
     return re.compile("(" + "|".join(_pattern(place.template, named=False) for place in places) + ")/")

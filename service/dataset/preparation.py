@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from service import stopping
-from service.artifacts import layout
+from service.artifacts import preparation_layout
 from service.artifacts.keys import content_key
 from service.artifacts.kinds.dataset import read as read_dataset
 from service.artifacts.lines import CandidateLine, FeaturesLine, OutcomeLine, ShardHead, from_lines, to_lines
@@ -56,7 +56,7 @@ class Preparation:
 
     def candidates(self, source: Source) -> list[Candidate]:
         """The source's candidates as they were when the first process of this preparation asked."""
-        key = layout.Candidates(*self._at).path
+        key = preparation_layout.Candidates(*self._at).path
         try:
             content = self._store.get(key)
         except NotFound:
@@ -100,7 +100,7 @@ class Preparation:
         """Stores outcomes, which are final at once where no picture belongs to them."""
         content = to_lines(map(_line_of, records))
         digest = hashlib.sha256(content).hexdigest()[:8]
-        self._store.put(layout.Outcomes(*self._at, records[0].candidate.rank, digest).path, content)
+        self._store.put(preparation_layout.Outcomes(*self._at, records[0].candidate.rank, digest).path, content)
 
     def finish_shard(self, index: int, count: int, records: Sequence[Record]) -> None:
         """Notes that a shard is done, with the outcomes of all its candidates."""
@@ -173,27 +173,27 @@ class Preparation:
             for_each(self._clear, self._keys_of(part), f"clearing {part}")
 
     def _published_note(self) -> str:
-        return layout.PublishedNote(*self._at, content_key(for_key(DataPrepSettings, self._chosen))).path
+        return preparation_layout.PublishedNote(*self._at, content_key(for_key(DataPrepSettings, self._chosen))).path
 
     def _clear(self, key: str) -> None:
         stopping.check()  # the next start clears the rest
         self._store.delete(key)
 
     def _keys_of(self, part: str) -> list[str]:
-        return [entry.key for entry in self._store.list(f"{layout.PreparationPart(*self._at, part).path}/")]
+        return [entry.key for entry in self._store.list(f"{preparation_layout.PreparationPart(*self._at, part).path}/")]
 
     def _picture(self, record: Record) -> str:
         """Where the picture of a decoded candidate is kept while it is only known by itself."""
         return self._image(record) if record.reason is None else self._thumbnail(record)
 
     def _thumbnail(self, record: Record) -> str:
-        return layout.Thumbnail(*self._at, record.candidate.rank).path
+        return preparation_layout.Thumbnail(*self._at, record.candidate.rank).path
 
     def _image(self, record: Record) -> str:
-        return layout.CanonicalImage(*self._at, record.sha256).path
+        return preparation_layout.CanonicalImage(*self._at, record.sha256).path
 
     def _shard(self, index: int, count: int) -> str:
-        return layout.Shard(*self._at, index, count).path
+        return preparation_layout.Shard(*self._at, index, count).path
 
 
 def _line_of(record: Record) -> OutcomeLine:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.artifacts import layout
-from service.artifacts.layout import PLACES, swept_folder
+from service.artifacts import layout, preparation_layout
+from service.artifacts.layout import swept_folder
 from service.artifacts.places import Place
 from service.exits import BadConfiguration
 
+PLACES = (*layout.PLACES, *preparation_layout.PLACES)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 SPECIAL = {
     "version": st.from_regex(r"[0-9a-f]{16}", fullmatch=True),
@@ -34,12 +35,14 @@ PATHS_OF_BEFORE = {
     "runs/local/config.json": layout.ConfigNote("local"),
     "runs/local/COMPLETE.json": layout.CompleteNote("local"),
     "runs/local/attempts/20260101T000000000000-a.json": layout.AttemptNote("local", "20260101T000000000000-a"),
-    "runs/local/preparation/k/candidates.jsonl": layout.Candidates("local", "k"),
-    "runs/local/preparation/k/outcomes/00000042-01234567.jsonl": layout.Outcomes("local", "k", 42, "01234567"),
-    "runs/local/preparation/k/images/0123.png": layout.CanonicalImage("local", "k", "0123"),
-    "runs/local/preparation/k/thumbnails/00000042.png": layout.Thumbnail("local", "k", 42),
-    "runs/local/preparation/k/shards/00001-of-00005.jsonl": layout.Shard("local", "k", 1, 5),
-    "runs/local/preparation/k/published/r.json": layout.PublishedNote("local", "k", "r"),
+    "runs/local/preparation/k/candidates.jsonl": preparation_layout.Candidates("local", "k"),
+    "runs/local/preparation/k/outcomes/00000042-01234567.jsonl": preparation_layout.Outcomes(
+        "local", "k", 42, "01234567"
+    ),
+    "runs/local/preparation/k/images/0123.png": preparation_layout.CanonicalImage("local", "k", "0123"),
+    "runs/local/preparation/k/thumbnails/00000042.png": preparation_layout.Thumbnail("local", "k", 42),
+    "runs/local/preparation/k/shards/00001-of-00005.jsonl": preparation_layout.Shard("local", "k", 1, 5),
+    "runs/local/preparation/k/published/r.json": preparation_layout.PublishedNote("local", "k", "r"),
     "datasets/8-bit/0123456789abcdef": layout.Dataset("8-bit", "0123456789abcdef"),
     "cache/latents/0123456789ab/0123456789abcdef": layout.Latents("0123456789ab", "0123456789abcdef"),
     "cache/prompts/0123456789ab/0123456789abcdef": layout.Prompts("0123456789ab", "0123456789abcdef"),
@@ -55,6 +58,10 @@ def places() -> st.SearchStrategy[Place]:
 
 def part(name: str, kind: object) -> st.SearchStrategy[object]:
     return st.integers(0, 10**9) if kind is int else SPECIAL.get(name, names)
+
+
+def test_every_kind_of_path_stands_in_one_of_the_two_layouts() -> None:
+    assert set(PLACES) == set(Place.__subclasses__())
 
 
 @given(places())
@@ -112,11 +119,12 @@ def test_no_other_module_spells_a_path_of_the_store() -> None:
     # Model folders have a config.json of their own.
     notes = "|".join(sorted(re.escape(name) for name in of_a_run - {"config.json"} if "." in name))
     spelt = re.compile(rf"""["'](?:{first})/|[\w}}]/(?:{folders})["'/]|["'](?:{folders})/|["'/](?:{notes})["']""")
+    layouts = {Path(layout.__file__), Path(preparation_layout.__file__)}
     service = Path(layout.__file__).parents[1]
     found = [
         f"{path.relative_to(service)}: {line.strip()}"
         for path in sorted(service.rglob("*.py"))
-        if path != Path(layout.__file__)
+        if path not in layouts
         for line in path.read_text(encoding="utf-8").splitlines()
         if spelt.search(line) and "modelspec." not in line  # a name that the LoRA file has to bear
     ]
