@@ -5,19 +5,14 @@ random: weights of the same size and no direction, which changes every picture a
 captions that belong to other images. noise: trained on the images with their pixels shuffled.
 """
 
-import csv
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from service.artifacts.fetching import fetch
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.measurements import Measurements
-from service.artifacts.publishing import exists, publish_version, read_manifest
+from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.jobs.data_prep import data_prep
 from service.jobs.evaluate import evaluate
@@ -28,6 +23,8 @@ from service.settings.evaluate import EvaluateSettings
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
+from tests import changed_dataset
+from tests.changed_dataset import other_captions, shuffled_pixels
 from tests.changed_lora import Change, publish_changed, scaled
 
 HELD_OUT_SHARE = 0.5
@@ -46,8 +43,8 @@ def pools_in(folder: Path) -> dict[str, Measurements]:
         )
     )
     dataset = Run(store, "dataset").dataset()
-    for name, change in (("other-captions", _other_captions), ("noise", _shuffled_pixels)):
-        changed = _changed_dataset(store, dataset, folder / "work" / name, name, change)
+    for name, change in (("other-captions", other_captions), ("noise", shuffled_pixels)):
+        changed = changed_dataset.publish_changed(store, dataset, name, change, folder / "work")
         train(TrainSettings(run_id=name, dataset=changed, profile="miniature", **places))
     train(TrainSettings(run_id="good", dataset=dataset, profile="miniature", **places))
     generator = torch.Generator().manual_seed(0)
@@ -71,31 +68,3 @@ def _measured(store: ObjectStore, run_id: str, dataset: str, places: dict[str, o
     found = evaluation.read_json(fetch(store, evaluate(settings), settings.work_dir))
     assert found.measurements is not None
     return measurements.read_arrays(fetch(store, found.measurements, settings.work_dir))
-
-
-def _changed_dataset(store: ObjectStore, path: str, folder: Path, name: str, change: Callable[[Path], None]) -> str:
-    """The data set with its training images changed by `change`, which takes the split's folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(fetch(store, path, folder.parent), folder)
-    (folder / "MANIFEST.json").unlink()
-    change(folder / "imagefolder" / "train")
-    settings = read_manifest(store, path).settings
-    return publish_version(store, folder, kind="dataset", prefix=f"datasets/{name}", settings=settings).path
-
-
-def _other_captions(split: Path) -> None:
-    with (split / "metadata.csv").open(newline="", encoding="utf-8") as lines:
-        header, *rows = list(csv.reader(lines))
-    captions = [row[1] for row in rows]
-    with (split / "metadata.csv").open("w", newline="", encoding="utf-8") as sink:
-        writer = csv.writer(sink, lineterminator="\n")
-        writer.writerow(header)
-        # Shifted rather than shuffled: no image keeps its own.
-        writer.writerows([row[0], captions[(i + len(rows) // 2) % len(rows)], *row[2:]] for i, row in enumerate(rows))
-
-
-def _shuffled_pixels(split: Path) -> None:
-    rng = np.random.default_rng(0)
-    for file in sorted(split.glob("*.png")):
-        pixels = np.asarray(Image.open(file).convert("RGB"))
-        Image.fromarray(rng.permutation(pixels.reshape(-1, 3)).reshape(pixels.shape)).save(file)

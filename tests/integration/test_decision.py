@@ -1,16 +1,11 @@
 """The decision is earned: a LoRA that learned the style is promoted, one that learned nothing or noise is not."""
 
-import csv
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from service.artifacts.fetching import fetch
 from service.artifacts.kinds.evaluation import Evaluation, read_json
-from service.artifacts.publishing import publish_version, read_manifest
 from service.artifacts.runs import Run
 from service.exits import ExitCode
 from service.jobs.evaluate import evaluate
@@ -20,6 +15,8 @@ from service.settings.evaluate import EvaluateSettings
 from service.settings.train import TrainSettings
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
+from tests import changed_dataset
+from tests.changed_dataset import shuffled_pixels
 from tests.changed_lora import publish_changed, scaled
 from tests.integration.chain import finish
 
@@ -59,23 +56,7 @@ def test_a_lora_whose_b_is_zero_is_not_promoted(store: ObjectStore, tmp_path: Pa
 
 
 def test_a_lora_trained_on_shuffled_noise_is_not_promoted(store: ObjectStore, tmp_path: Path) -> None:
-    dataset = noise_dataset(store, Run(store, "demo").dataset(), tmp_path)
+    dataset = changed_dataset.publish_changed(store, Run(store, "demo").dataset(), "noise", shuffled_pixels, tmp_path)
     train(TrainSettings(run_id="noise", dataset=dataset))
     found = decision_on(store, "noise")
     assert found.decision != "promote", found.reason
-
-
-def noise_dataset(store: ObjectStore, path: str, folder: Path) -> str:
-    """The data set with the pixels of its training images shuffled; captions and held-out images are the true ones."""
-    shutil.copytree(fetch(store, path, folder), folder / "noise")
-    (folder / "noise" / "MANIFEST.json").unlink()
-    split = folder / "noise" / "imagefolder" / "train"
-    rng = np.random.default_rng(0)
-    with (split / "metadata.csv").open(newline="") as lines:
-        names = [row["file_name"] for row in csv.DictReader(lines)]
-    for name in names:
-        pixels = np.asarray(Image.open(split / name).convert("RGB"))
-        shuffled = rng.permutation(pixels.reshape(-1, 3)).reshape(pixels.shape)
-        Image.fromarray(shuffled).save(split / name)
-    settings = read_manifest(store, path).settings
-    return publish_version(store, folder / "noise", kind="dataset", prefix="datasets/noise", settings=settings).path
