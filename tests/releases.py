@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from service.__main__ import run
+from service.artifacts.champion_copy import is_copy_of
+from service.artifacts.fetching import verify
 from service.artifacts.history import History
 from service.artifacts.kinds import evaluation, lora
 from service.artifacts.kinds.evaluation import Champion, Counts, Evaluation
@@ -21,14 +25,17 @@ from service.storage.interface import ObjectStore, StoredObject
 from service.storage.opening import open_store
 
 MODEL = "pixel-art"
+WEIGHTS = "pytorch_lora_weights.safetensors"
 DATASET = "datasets/pixels/0123456789abcdef"
 
 
 def trained(store: ObjectStore, run_id: str, dataset: str = DATASET) -> str:
     """The LoRA of a run, whose bytes are no other's; returns its path."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("pytorch_lora_weights.safetensors", "README.md", f"only-{run_id}.txt"):
+        for name in ("README.md", f"only-{run_id}.txt"):
             Path(folder, name).write_text(f"{name} of {run_id}")
+        weights = {"of": np.frombuffer(run_id.encode(), dtype=np.uint8), "more": np.ones((2, 3), dtype=np.float32)}
+        save_file(weights, Path(folder, WEIGHTS), metadata={"modelspec.title": run_id})
         return lora.write(store, Path(folder), run_id=run_id, dataset=dataset, recipe={"resolution": 64}).path
 
 
@@ -52,6 +59,7 @@ def evaluated(store: ObjectStore, run_id: str, champion: Entry | None = None, **
     key = f"{champion.version if champion else 'none'}-{content.decision}"
     with tempfile.TemporaryDirectory() as folder:
         evaluation.write_json(content, Path(folder))
+        Path(folder, evaluation.REPORT_FILE).write_text(f"## {content.decision}: `{content.lora}`\n")
         return evaluation.write(
             store,
             Path(folder),
@@ -59,6 +67,11 @@ def evaluated(store: ObjectStore, run_id: str, champion: Entry | None = None, **
             parents=[content.lora, content.dataset],
             recipe=content.settings,
         ).path
+
+
+def tensors_of(weights: bytes) -> bytes:
+    """All of a safetensors file but its header."""
+    return weights[8 + int.from_bytes(weights[:8], "little") :]
 
 
 def entries(store: ObjectStore, model: str = MODEL) -> dict[str, bytes]:
@@ -74,12 +87,17 @@ def reigning(store: ObjectStore, model: str = MODEL) -> str | None:
     if champion is None or champion.lora is None:
         assert there == set()
         return None
+    copy_path = f"registry/{model}/champion"
     original = read_manifest(store, champion.lora)
-    copy = read_manifest(store, f"registry/{model}/champion")
-    assert copy == original
+    copy = verify(store, copy_path)
+    assert is_copy_of(copy, model, champion)
+    assert copy.parents == original.parents
     assert there == {f"registry/{model}/champion/{name}" for name in ("MANIFEST.json", *(f.path for f in copy.files))}
-    for file in copy.files:
-        assert store.get(f"registry/{model}/champion/{file.path}") == store.get(f"{champion.lora}/{file.path}")
+    for file in original.files:
+        copied_file, itself = store.get(f"{copy_path}/{file.path}"), store.get(f"{champion.lora}/{file.path}")
+        if file.path == WEIGHTS:
+            copied_file, itself = tensors_of(copied_file), tensors_of(itself)
+        assert copied_file.startswith(itself) if file.path == "README.md" else copied_file == itself
     return champion.lora
 
 

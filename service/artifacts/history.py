@@ -81,6 +81,12 @@ class History:
             raise MissingInput(f"the registry of {self.model} has no entry {number}; it has {self.number}")
         return self.entries[number - 1]
 
+    def promotion_of(self, entry: Entry) -> Entry | None:
+        """The entry that promoted the LoRA of this one, which is or will be part of the history; None where it names none."""
+        if entry.promotion == self.number + 1:
+            return entry
+        return self.entries[entry.promotion - 1] if entry.promotion else None
+
     def number_on(self, moment: datetime) -> int:
         """The number of the last entry that was made until then; 0 when there was none."""
         return max((number for number, entry in enumerate(self.entries, 1) if entry.at <= moment), default=0)

@@ -14,13 +14,14 @@ import structlog
 
 from service import stopping
 from service.artifacts import layout
-from service.artifacts.fetching import fetch, verify
+from service.artifacts.champion_copy import copy_of, is_copy_of
+from service.artifacts.fetching import verify
 from service.artifacts.history import History, append
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import MANIFEST_NAME
-from service.artifacts.publishing import read_manifest
 from service.exits import BadData, Rejected, StorageUnreachable
 from service.storage.interface import NotFound, ObjectStore
+from service.storage.scratch import scratch_folder
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,8 @@ def release(store: ObjectStore, history: History, entry: Entry, work_dir: Path) 
     Raises Overtaken when another change was faster, unless it is the same one.
     """
     if entry.lora:
-        fetch_champion(store, entry, work_dir)  # before anything is changed: it may be damaged
+        with scratch_folder(work_dir) as scratch:
+            copy_of(store, history, entry, scratch, work_dir)  # before anything is changed: it may be damaged
     stands, number = append(store, history, entry), history.number + 1
     follow(store, history.model, work_dir)
     if not stands.says_the_same(entry):
@@ -52,15 +54,6 @@ def release(store: ObjectStore, history: History, entry: Entry, work_dir: Path) 
     return history.key(number)
 
 
-def fetch_champion(store: ObjectStore, entry: Entry, work_dir: Path) -> Path:
-    """A verified local folder of the entry's LoRA. Raises NotFound without it, BadData when it is another by now."""
-    path = entry.lora or ""
-    version = read_manifest(store, path).version
-    if version != entry.version:
-        raise BadData(f"{store.uri}/{path} holds version {version} now, and the registry means {entry.version}")
-    return fetch(store, path, work_dir)
-
-
 def follow(store: ObjectStore, model: str, work_dir: Path) -> None:
     """Makes the copy the LoRA of the champion of now, or removes it when there is none; nothing happens where it is right."""
     for attempt in range(TRIES):
@@ -70,7 +63,7 @@ def follow(store: ObjectStore, model: str, work_dir: Path) -> None:
             return
         path, began = layout.ChampionCopy(model).path, time.monotonic()
         if history.champion:
-            _copy(store, history.champion, path, work_dir)
+            _copy(store, history, history.champion, path, work_dir)
         else:
             _clear(store, path)
         if is_followed(store, History.read(store, model)):
@@ -94,17 +87,17 @@ def is_followed(store: ObjectStore, history: History) -> bool:
     except (NotFound, BadData):
         return False
     files = {f"{path}/{file.path}" for file in manifest.files}
-    return manifest.version == history.champion.version and there == files | {f"{path}/{MANIFEST_NAME}"}
+    return is_copy_of(manifest, history.model, history.champion) and there == files | {f"{path}/{MANIFEST_NAME}"}
 
 
-def _copy(store: ObjectStore, champion: Entry, path: str, work_dir: Path) -> None:
-    folder = fetch_champion(store, champion, work_dir)
-    manifest = read_manifest(store, champion.lora or "").model_copy(update={"folder": ""})
-    store.delete(f"{path}/{MANIFEST_NAME}")
-    for file in manifest.files:
-        store.put(f"{path}/{file.path}", folder / file.path)
-    _clear(store, path, keep={f"{path}/{file.path}" for file in manifest.files})
-    store.put(f"{path}/{MANIFEST_NAME}", manifest.to_bytes())
+def _copy(store: ObjectStore, history: History, champion: Entry, path: str, work_dir: Path) -> None:
+    with scratch_folder(work_dir) as scratch:
+        copy = copy_of(store, history, champion, scratch, work_dir)
+        store.delete(f"{path}/{MANIFEST_NAME}")
+        for name, file in copy.files.items():
+            store.put(f"{path}/{name}", file)
+        _clear(store, path, keep={f"{path}/{name}" for name in copy.files})
+        store.put(f"{path}/{MANIFEST_NAME}", copy.manifest.to_bytes())
     log.info("champion copied", lora=champion.lora, to=path)
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 import structlog
 
 from service.artifacts import layout
+from service.artifacts.champion_copy import refuse_copy
 from service.artifacts.history import History
 from service.artifacts.kinds import evaluation
 from service.artifacts.kinds.evaluation import Evaluation
@@ -79,7 +80,11 @@ def newest_evaluation(store: ObjectStore, run_id: str) -> str:
 
 
 def judged_lora(store: ObjectStore, found: Evaluation, path: str) -> Lora:
-    """The LoRA that the evaluation at `path` is of. Raises BadData when another one is there by now."""
+    """The LoRA that the evaluation at `path` is of.
+
+    Raises BadData when another one is there by now, BadConfiguration for the copy of a champion.
+    """
+    refuse_copy(found.lora)
     lora = read_lora(store, found.lora)
     judged = found.settings.get("lora_version")
     if judged != lora.version:

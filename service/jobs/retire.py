@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import structlog
 
 from service import stopping
+from service.artifacts.champion_copy import refuse_copy
 from service.artifacts.history import History
 from service.artifacts.kinds import exclusions
 from service.artifacts.kinds.lora import read as read_lora
 from service.artifacts.kinds.registry import Entry, models
+from service.artifacts.layout import ChampionCopy
 from service.artifacts.releasing import Overtaken, follow, release
 from service.exits import BadConfiguration, MissingInput
 from service.lineage.sought import sought
@@ -60,9 +62,13 @@ def retire(settings: RetireSettings) -> None:
         )
     if not settings.reason:
         raise BadConfiguration("RETIRE_REASON is not set: say why; the entry keeps it")
+    for path in settings.loras:
+        refuse_copy(path)
     store = open_store(settings.artifacts_uri)
     found = descent(store, settings)
-    paths = [*settings.loras, *(found.loras if found else [])]
+    paths = (
+        [*settings.loras, *(path for path in found.loras if not ChampionCopy.parse(path))] if found else settings.loras
+    )
     withdrawal = Withdrawal(paths, versions_of(store, paths), settings.model)
     names = sorted({*models(store), *([settings.model] if settings.model else [])})
     concerned = [name for name in names if withdrawal.of(History.read(store, name))]

@@ -55,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "checks": {"artifacts", "diffusion", "exits", "notification", "settings", "stopping", "storage", "storage.s3"},
     "dataset.captions": {"artifacts", "diffusion", "exits", "logs", "settings", "stopping", "storage"},
     "dataset.images": {"diffusion", "logs", "settings", "stopping", "storage"},
-    "diffusion.sd15": {"diffusion.drawing", "exits", "settings", "stopping"},
+    "diffusion.sd15": {"artifacts", "diffusion.drawing", "exits", "settings", "stopping"},
     "evaluation": {"artifacts.kinds", "diffusion", "diffusion.drawing", "exits", "settings", "templates"},
     "training": {
         "artifacts",
@@ -94,7 +94,7 @@ ARROWS: dict[str, set[str]] = {
     "diffusion": {"artifacts", "artifacts.kinds", "exits", "miniature", "settings", "stopping", "storage"},
     "diffusion.drawing": {"artifacts", "artifacts.kinds", "exits", "logs", "settings", "stopping", "storage"},
     "evaluation.criteria": {"artifacts.kinds", "settings"},
-    "artifacts": {"exits", "settings", "stopping", "storage"},
+    "artifacts": {"exits", "settings", "stopping", "storage", "templates"},
     "artifacts.kinds": {"exits", "settings", "stopping", "storage"},
     "training.processes": {"cpus", "exits", "notification", "outcome", "settings", "stopping"},
     "__main__": {"cpus", "exits", "logs", "notification", "outcome", "settings", "stopping"},

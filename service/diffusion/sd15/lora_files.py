@@ -15,8 +15,8 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from safetensors.torch import save_file
 from torch import Tensor
 
+from service.artifacts.header import complete_header
 from service.diffusion.family import Denoiser, LoraFiles
-from service.diffusion.header import complete_header
 from service.diffusion.lora import ADAPTER, WEIGHTS_NAME, lora_state, part_of
 
 ELSEWHERE = "comfyui-a1111-invokeai-kohya"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.diffusion.header import complete_header
+from service.artifacts.header import complete_header
 from tests.unit.diffusion.building import header_of
 
 
