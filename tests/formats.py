@@ -78,8 +78,8 @@ An **artifact** is a folder with a `MANIFEST.json` in it, which is written last:
 read its files. With it they never change. Files that the manifest does not list are none of it. The one exception is
 `registry/<model>/champion`, a copy of the LoRA that is the champion, at an address that stays: it follows the history. Its
 manifest goes first and comes last, so that who reads it as an artifact finds none while it changes, or notices by the hashes,
-and reads again. Its tensors and its other files are the LoRA's; its model card and the headers of its weights (`sdlora.evaluation`,
-`sdlora.decision`, `sdlora.reason`, `sdlora.findings`, `sdlora.licences`, …) tell the evidence as well, and `champion` in the
+and reads again. Its tensors and its other files are the LoRA's; its model card and the headers of its weights tell the evidence
+too (`sdlora.evaluation`, `sdlora.decision`, `sdlora.reason`, `sdlora.findings`, `sdlora.licences`, …), and `champion` in the
 settings of its manifest what the history says of the LoRA.
 
 Every format has a schema version. Older ones are read, for ever; a newer one is refused with exit code 78 and one line, and
