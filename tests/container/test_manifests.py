@@ -70,9 +70,39 @@ def test_validation_is_strict_about_fields_that_do_not_exist() -> None:
         kubernetes_validate.validate(misspelt, OLDEST_KUBERNETES, strict=True)
 
 
-def test_there_is_a_job_for_each_of_the_four_stages_for_the_parts_of_a_divided_one_and_to_look_before() -> None:
-    stages = ("doctor", "data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate")
-    assert {f"{stage}-job.yaml" for stage in stages} == set(JOB_MANIFESTS)
+def test_there_is_a_job_for_each_stage_for_the_parts_of_a_divided_one_and_for_what_comes_before_and_after() -> None:
+    stages = {"doctor", "data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate"}
+    after = {"promote", "rollback", "retire", "trace", "prune"}
+    assert {f"{stage}-job.yaml" for stage in stages | after} == set(JOB_MANIFESTS)
+
+
+@pytest.mark.parametrize("name", JOB_MANIFESTS)
+def test_the_readme_lists_the_job(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "README.md").read_text()
+
+
+@each_job
+def test_what_takes_a_champion_away_waits_for_a_word_and_nothing_else_does(name: str) -> None:
+    waits = MANIFESTS[name]["spec"].get("suspend", False)
+    assert waits is (name in ("rollback-job.yaml", "retire-job.yaml"))
+
+
+def test_a_rollback_whose_pod_is_started_twice_goes_back_once() -> None:
+    assert int(variables_of("rollback-job.yaml")["ROLLBACK_TO"]) > 0
+
+
+def test_prune_only_tells_until_it_is_told() -> None:
+    assert variables_of("prune-job.yaml")["PRUNE_DRY_RUN"] == "true"
+
+
+@pytest.mark.parametrize("name", ["promote-job.yaml", "rollback-job.yaml", "retire-job.yaml"])
+def test_an_entry_of_the_registry_names_the_image_that_the_job_runs_in(name: str) -> None:
+    assert variables_of(name)["PROMOTE_IMAGE"] == container_of(name)["image"]
+
+
+def variables_of(name: str) -> dict[str, str]:
+    """The variables that a job has besides those of the ConfigMap, with their values."""
+    return {variable["name"]: variable["value"] for variable in container_of(name)["env"] if "value" in variable}
 
 
 @each_manifest
@@ -216,13 +246,14 @@ def test_the_job_reads_its_settings_from_the_config_map_and_its_keys_from_the_se
         {"configMapRef": {"name": config["metadata"]["name"]}},
         {"secretRef": {"name": secret["metadata"]["name"]}},
     ]
-    # The jobs find one another's work by the RUN_ID of the ConfigMap: none may have one of its own.
     request, *more = container_of(name)["env"]
     assert request == {"name": "CPU_REQUEST", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}}
     if name == "train-job.yaml":
         assert more == [{"name": "ATTEMPT_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]
-    elif name not in (SHARDS, FINALIZE):
-        assert more == []
+    else:
+        assert [variable["name"] for variable in more] == list(variables_of(name))
+    # The jobs find one another's work by the RUN_ID of the ConfigMap: none may have one of its own.
+    assert not variables_of(name).keys() & config["data"].keys()
 
 
 @each_job
@@ -232,14 +263,10 @@ def test_the_number_of_threads_follows_from_what_the_pod_requests(name: str) -> 
 
 
 def test_the_parts_of_a_divided_data_prep_agree_on_the_number_of_shards() -> None:
-    shards, finalize = (
-        {variable["name"]: variable["value"] for variable in container_of(name)["env"] if "value" in variable}
-        for name in (SHARDS, FINALIZE)
-    )
+    shards, finalize = variables_of(SHARDS), variables_of(FINALIZE)
     number = str(MANIFESTS[SHARDS]["spec"]["completions"])
     assert shards == {"DATA_PREP_SHARDS": number, "DATA_PREP_STEP": "shard"}
     assert finalize == {"DATA_PREP_SHARDS": number, "DATA_PREP_STEP": "finalize"}
-    assert set(shards) <= known_variables()
 
 
 def test_every_variable_of_the_config_map_is_one_that_the_service_reads() -> None:
@@ -248,11 +275,13 @@ def test_every_variable_of_the_config_map_is_one_that_the_service_reads() -> Non
     assert foreign <= known_variables()
 
 
-def test_the_service_accepts_the_values_of_the_config_map() -> None:
+@each_job
+def test_the_service_accepts_the_values_of_the_config_map_and_of_the_job(name: str) -> None:
+    assert set(variables_of(name)) <= known_variables()
     checked = subprocess.run(
         [sys.executable, "-m", "service", "config", "--check"],
         cwd=ROOT,
-        env={**os.environ, **MANIFESTS["config.yaml"]["data"]},
+        env={**os.environ, **MANIFESTS["config.yaml"]["data"], **variables_of(name)},
         capture_output=True,
         text=True,
         timeout=120,
