@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from service.artifacts.kinds.evaluation import Champion, Counts, Evaluation
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.publishing import read_manifest
 from service.exits import ExitCode
-from service.storage.interface import ObjectStore, StoredObject
+from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 
 MODEL = "pixel-art"
@@ -127,51 +126,6 @@ class Jobs:
         trained(self.store, run_id, dataset)
         evaluated(self.store, run_id, History.read(self.store, MODEL).champion)
         self("promote", RUN_ID=run_id, **variables)
-
-
-class Killed(BaseException):
-    """The process ends here, whatever would have caught an error."""
-
-
-class Mortal:
-    """A store that is killed before its n-th write. It knows of no conditions, so that what is written has to be agreed on."""
-
-    def __init__(self, store: ObjectStore, writes: int) -> None:
-        self._store, self._left = store, writes
-        self.uri = store.uri
-
-    def put(self, key: str, data: bytes | Path) -> None:
-        self._write()
-        self._store.put(key, data)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        self._write()
-        return self._store.put_if_absent(key, data)
-
-    def get(self, key: str) -> bytes:
-        return self._store.get(key)
-
-    def download(self, key: str, target: Path) -> None:
-        self._store.download(key, target)
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        return self._store.list(prefix)
-
-    def delete(self, key: str) -> None:
-        self._write()
-        self._store.delete(key)
-
-    def _write(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise Killed
-
-
-class MortalWithConditions(Mortal):
-    """The same on a store that honours conditional writes."""
-
-    def honours_conditions(self) -> bool:
-        return True
 
 
 def aged(folder: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +37,7 @@ from service.storage.opening import open_store
 from service.storage.s3.store import S3Store
 from tests.conftest import use
 from tests.servers import S3Server, environment_for, free_port, refusing_server
+from tests.watched import Killed, Mortal, Watched
 
 FILES = {"train/0.png": b"eight", "train/1.png": b"bits", "metadata.csv": b"file_name,text\n", "empty.txt": b""}
 PATH = "runs/local/lora"
@@ -73,46 +73,6 @@ def files_in(folder: Path) -> list[Path]:
 
 def keys_of(store: ObjectStore, prefix: str = "") -> set[str]:
     return {entry.key for entry in store.list(prefix)}
-
-
-class PowerCutError(Exception):
-    """The process ends here."""
-
-
-class FailingStore:
-    """A store whose process dies at the n-th write. What was written before stays."""
-
-    def __init__(self, store: ObjectStore, writes_before: int) -> None:
-        self._store = store
-        self._left = writes_before
-        self._lock = threading.Lock()
-        self.uri = store.uri
-
-    def put(self, key: str, data: bytes | Path) -> None:
-        self._count()
-        self._store.put(key, data)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        self._count()
-        return self._store.put_if_absent(key, data)
-
-    def get(self, key: str) -> bytes:
-        return self._store.get(key)
-
-    def download(self, key: str, target: Path) -> None:
-        self._store.download(key, target)
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        return self._store.list(prefix)
-
-    def delete(self, key: str) -> None:
-        self._store.delete(key)
-
-    def _count(self) -> None:
-        with self._lock:
-            self._left -= 1
-            if self._left < 0:
-                raise PowerCutError
 
 
 # The stores
@@ -217,7 +177,7 @@ def test_a_published_folder_is_fetched_as_it_was(store: ObjectStore, folder: Pat
 def test_two_publishes_are_one(store: ObjectStore, folder: Path) -> None:
     first = publish_version(store, folder, kind="dataset", prefix="datasets/x", settings={"seed": 1})
     written = {entry.key: store.get(entry.key) for entry in store.list("")}
-    again = publish_version(FailingStore(store, 0), folder, kind="dataset", prefix="datasets/x", settings={"seed": 2})
+    again = publish_version(Mortal(store, 1), folder, kind="dataset", prefix="datasets/x", settings={"seed": 2})
     assert again == first
     assert first.path == f"datasets/x/{first.manifest.version}"
     assert {entry.key: store.get(entry.key) for entry in store.list("")} == written
@@ -258,12 +218,12 @@ def test_only_finished_artifacts_are_listed(store: ObjectStore, folder: Path) ->
     assert list_artifacts(store, "") == ["runs/a/lora", "runs/ab/lora", "runs/b/lora"]
 
 
-@pytest.mark.parametrize("writes", range(len(FILES) + 2))
+@pytest.mark.parametrize("writes", range(1, len(FILES) + 3))
 def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_can_be_repeated(
     store: ObjectStore, folder: Path, tmp_path: Path, writes: int
 ) -> None:
-    with pytest.raises(PowerCutError):
-        publish(FailingStore(store, writes), folder, kind="lora", path=PATH)
+    with pytest.raises(Killed):
+        publish(Mortal(store, writes), folder, kind="lora", path=PATH)
     assert list_artifacts(store, "") == []
     with pytest.raises(NotFound):
         fetch(store, PATH, tmp_path / "work")
@@ -275,8 +235,8 @@ def test_files_left_by_a_killed_publisher_of_other_content_are_not_read(
     store: ObjectStore, folder: Path, tmp_path: Path
 ) -> None:
     other = folder_of(tmp_path / "other", {**FILES, "train/2.png": b"left over", "train/1.png": b"other"})
-    with pytest.raises(PowerCutError):
-        publish(FailingStore(store, 5), other, kind="dataset", path=PATH)
+    with pytest.raises(Killed):
+        publish(Mortal(store, 6), other, kind="dataset", path=PATH)
     publish(store, folder, kind="dataset", path=PATH)
     assert contents_of(fetch(store, PATH, tmp_path / "work")) == FILES
 
@@ -290,13 +250,10 @@ def test_a_reader_during_a_publish_sees_nothing_or_everything(store: ObjectStore
         except NotFound:
             seen.append(None)
 
-    class Watched(FailingStore):
-        def _count(self) -> None:
-            look()
-
-    publish(Watched(store, 0), folder, kind="lora", path=PATH)
+    publish(Watched(store, look), folder, kind="lora", path=PATH)
     look()
-    assert seen == [None] * (len(FILES) + 2) + [FILES]  # a claim, the files, the manifest
+    # Before the claim, the files and the manifest; before the claim is deleted, and in the end.
+    assert seen == [None] * (len(FILES) + 2) + [FILES] * 2
 
 
 def test_concurrent_publishers_of_the_same_content_all_succeed(

@@ -19,19 +19,8 @@ from service.jobs import retire as retiring
 from service.jobs import rollback as rolling_back
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
-from tests.releases import (
-    MODEL,
-    Jobs,
-    Killed,
-    Mortal,
-    MortalWithConditions,
-    aged,
-    copied,
-    entries,
-    evaluated,
-    reigning,
-    trained,
-)
+from tests.releases import MODEL, Jobs, aged, copied, entries, evaluated, reigning, trained
+from tests.watched import Killed, Mortal, MortalWithConditions
 
 
 @pytest.fixture

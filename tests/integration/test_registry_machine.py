@@ -22,7 +22,8 @@ from service.settings.promote import PromoteSettings, RetireSettings, RollbackSe
 from service.settings.prune import PruneSettings
 from service.storage.interface import ObjectStore
 from service.storage.local import LocalStore
-from tests.releases import MODEL, Killed, Mortal, aged, entries, evaluated, reigning, trained
+from tests.releases import MODEL, aged, entries, evaluated, reigning, trained
+from tests.watched import Killed, Mortal
 
 RUNS = ["one", "two", "three"]
 REFUSALS = (BadConfiguration, MissingInput, Rejected)

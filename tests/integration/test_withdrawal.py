@@ -9,9 +9,10 @@ from service.artifacts.kinds.exclusions import read_all
 from service.exits import ExitCode
 from service.jobs import retire as retiring
 from service.storage.opening import open_store
-from tests.releases import MODEL, Jobs, Killed, Mortal, MortalWithConditions, copied, entries, reigning, trained
+from tests.releases import MODEL, Jobs, copied, entries, reigning, trained
 from tests.unit.lineage.records import Published, publish
 from tests.unit.lineage.records import entry as entry_of
+from tests.watched import Killed, Mortal, MortalWithConditions
 
 URL = "https://a.example/x.png"
 
