@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 from service import miniature
 from service.__main__ import run
@@ -15,12 +16,15 @@ from service.artifacts.history import History, append
 from service.artifacts.kinds import lora
 from service.artifacts.kinds.exclusions import read_all
 from service.artifacts.kinds.registry import Entry
-from service.artifacts.publishing import read_manifest
+from service.artifacts.manifest import sha256_of
+from service.artifacts.publishing import list_artifacts, read_manifest
 from service.exits import ExitCode
+from service.lineage.listing import provenance
 from service.settings.demo import DEMO_VARIABLES
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
 from tests.integration.chain import SMALL, finish
+from tests.releases import tensors_of
 
 VARIABLES = DEMO_VARIABLES | SMALL
 LORA = "runs/demo/lora"
@@ -136,3 +140,40 @@ def test_an_evaluation_and_its_training_come_out_the_same_again_and_a_difference
     assert end.code == ExitCode.BAD_DATA
     assert "LoRA" in end.last("failed")["error"]
     assert json.loads((tmp_path / "outcome.json").read_text())["exit_name"] == "BAD_DATA"
+
+
+def test_a_champion_that_the_jobs_made_tells_its_evidence_and_one_command_takes_it_back_with_its_image(
+    chain: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(chain, tmp_path / "run"))
+    store, variables = open_store(str(folder / "artifacts")), VARIABLES | {"PROMOTE_MODEL": "released"}
+    end = finish("promote", folder, variables | {"PROMOTE_FORCE": "for the test"})
+    assert end.code == ExitCode.DONE, end.last("failed")
+    copy, original = (fetch(store, path, folder / "work") for path in ("registry/released/champion", LORA))
+    found = json.loads((folder / "artifacts" / evaluation_of(chain) / "evaluation.json").read_text())
+    files = [file.relative_to(copy) for file in sorted(copy.rglob("*.safetensors"))]
+    assert len(files) == 2
+    for file in files:
+        with safe_open(copy / file, "np") as weights, safe_open(original / file, "np") as before:
+            assert json.loads(weights.metadata()["sdlora.findings"]) == found["findings"]
+            assert weights.metadata().items() >= before.metadata().items()
+            assert list(weights.keys()) == list(before.keys())
+        tensors = (tensors_of((of / file).read_bytes()) for of in (copy, original))
+        assert len(set(tensors)) == 1
+    card = (copy / "README.md").read_text()
+    assert (folder / "artifacts" / evaluation_of(chain) / "report.md").read_text().strip() in card
+
+    train = fetch(store, lora.read(store, LORA).dataset, folder / "work") / "imagefolder" / "train"
+    image = next(iter(sorted(train.glob("*.png"))))
+    withdrawn = {"RETIRE_IMAGE": str(image), "RETIRE_REASON": "asked for by its owner", "PROMOTE_MODEL": ""}
+    end = finish("retire", folder, VARIABLES | withdrawn)
+    assert end.code == ExitCode.DONE, end.last("failed")
+    for model in ("released", "style"):
+        entry = History.read(store, model).entries[-1]
+        assert (entry.action, entry.lora, list(entry.retired.values())) == ("retire", None, [LORA])
+    pixels = sha256_of(image)
+    assert finish("data-prep", folder, VARIABLES).code == ExitCode.DONE
+    [newer] = [path for path in list_artifacts(store, "datasets") if path != lora.read(store, LORA).dataset]
+    assert pixels not in {file.sha256 for file in read_manifest(store, newer).files}
+    reasons = [entry.reason for entry in provenance(store, newer, read_manifest(store, newer))]
+    assert "excluded" in reasons
