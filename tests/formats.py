@@ -32,7 +32,7 @@ PAGE = Path(__file__).parents[1] / "service" / "artifacts" / "README.md"
 KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
     (dataset, [layout.Dataset], [dataset.Provenance]),
     (checkpoint, [layout.Checkpoint], []),
-    (lora, [layout.Lora], [lora.MetricsLine]),
+    (lora, [layout.Lora, layout.CappedLora], [lora.MetricsLine]),
     (images, [layout.Images, layout.Unprompted], []),
     (measurements, [layout.Measurements], [measurements.Measured]),
     (

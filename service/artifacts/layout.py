@@ -210,6 +210,19 @@ class Lora(Place, template="runs/{run}/lora", swept=True):
     run: str
 
 
+class CappedLora(Place, template="runs/{run}/capped/step-{step:08d}", swept=True):
+    """The best LoRA so far of a run that TRAIN_MAX_HOURS or TRAIN_MAX_COST ended after `step`."""
+
+    run: str
+    step: int
+
+
+class CappedLoras(Place, template="runs/{run}/capped"):
+    """All of these of a run."""
+
+    run: str
+
+
 class Samples(Place, template="runs/{run}/samples/step-{step:08d}", swept=True):
     """Pictures that were drawn during the training."""
 

@@ -12,7 +12,7 @@ from service.artifacts.places import Place
 from service.storage.interface import ObjectStore
 
 Phase = Literal[
-    "loading", "encoding", "training", "saving", "drawing", "publishing", "complete", "stopped", "failed"
+    "loading", "encoding", "training", "saving", "drawing", "publishing", "complete", "capped", "stopped", "failed"
 ]  # fmt: skip
 
 
@@ -89,7 +89,13 @@ class Status(Note):
     max_steps: int = Field(0, description="Optimizer steps of the whole run.")
     progress_percentage: float = Field(0, description="The share that is done, in percent.")
     estimated_remaining_seconds: int | None = Field(
-        None, description="By the pace of this attempt; null before its first step."
+        None, description="By the pace of this attempt after its first 5 steps; null until it is known."
+    )
+    seconds_per_step: float | None = Field(None, description="That pace, with all that is done between the steps.")
+    hours: float = Field(0, description="Time of all attempts so far.")
+    cost: float | None = Field(None, description="What they cost, by PRICE_PER_HOUR; null without it.")
+    expected_cost: float | None = Field(
+        None, description="What the whole run will have cost; null without PRICE_PER_HOUR, or until the pace is known."
     )
     metrics: dict[str, float] = Field(
         default_factory=dict,
@@ -104,11 +110,17 @@ class Status(Note):
 
 
 class Attempt(Document):
-    """Of one attempt at a training: that it began. Nobody changes it."""
+    """Of one attempt at a training: that it began, and how long it took so far. It alone writes it, again and again."""
 
     attempt: str = Field(description="Its name: the pod's ATTEMPT_ID, or a random one.")
     step: int = Field(description="Step of the checkpoint from which it began; 0 without one.")
     started: datetime = Field(description="When it began.")
+    seconds: float = Field(0.0, ge=0, description="Time that it took, up to the last writing.")
+
+    @property
+    def name(self) -> str:
+        """By which notes of it are found. With the time: whoever sets ATTEMPT_ID to the same for all has one name for all."""
+        return f"{self.started:%Y%m%dT%H%M%S%f}-{self.attempt}"
 
 
 class PublishedNote(Document):

@@ -5,7 +5,7 @@ from pathlib import Path
 import structlog
 
 from service.artifacts.history import champion_of
-from service.artifacts.kinds.lora import Lora, read, write_imported
+from service.artifacts.kinds.lora import Lora, of_run, read, write_imported
 from service.artifacts.runs import Run
 from service.diffusion.lora import WEIGHTS_NAME, check_lora
 from service.exits import BadData, MissingInput
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 def lora_of(run: Run, named: str | None, work_dir: Path) -> Lora:
-    """The LoRA that a setting names: the path of an artifact, or a file; without a name, the one that the run trained.
+    """The LoRA that a setting names: the path of an artifact, or a file; without a name, the one of the run.
 
     A file ends in .safetensors, and is local or an s3:// URI. It is published below loras/ by its content, once.
     `registry:` and the name of a model is its champion of now, with the strength of its entry.
@@ -28,8 +28,15 @@ def lora_of(run: Run, named: str | None, work_dir: Path) -> Lora:
     if named is not None and named.startswith(OF_THE_REGISTRY):
         return _champion(run.store, named.removeprefix(OF_THE_REGISTRY))
     if named is None or not named.endswith(LORA_SUFFIX):
-        return read(run.store, named or run.lora_path)
+        return read(run.store, named) if named else _own(run)
     return read(run.store, import_lora(run.store, named, work_dir))
+
+
+def _own(run: Run) -> Lora:
+    lora = of_run(run.store, run.run_id)
+    if lora.capped_at is not None:
+        log.warning("the run's training was ended by a limit; its best LoRA so far is taken", lora=lora.path)
+    return lora
 
 
 def _champion(store: ObjectStore, model: str) -> Lora:

@@ -1,6 +1,7 @@
 """`sdlora train`: a data set in, checkpoints and a LoRA out."""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
@@ -12,13 +13,14 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from service import stopping
 from service.artifacts.fetching import fetch
+from service.artifacts.kinds.lora import of_run
 from service.artifacts.notes import Complete, Config
 from service.artifacts.runs import Run
 from service.diffusion.families import family_of
 from service.diffusion.family import Denoiser, Parts
 from service.diffusion.images import read_split
 from service.diffusion.lora import assert_alive
-from service.exits import BadData
+from service.exits import BadConfiguration, BadData
 from service.logs import configure_logs
 from service.outcome import add_facts, guarded
 from service.settings.identity import identity
@@ -27,8 +29,9 @@ from service.storage.interface import NotFound
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
 from service.training.attempts import begin_attempt
-from service.training.callbacks import Checkpoints, SamplePictures, Samples, StopOnRequest
+from service.training.callbacks import Checkpoints, Costs, SamplePictures, Samples, StopOnRequest
 from service.training.checkpoints import committer, newest_on_all
+from service.training.costs import Capped, Meter, spent_before
 from service.training.encoded.loading import encode_dataset
 from service.training.pictures import sample_prompts
 from service.training.processes.coordinator import Coordinator
@@ -43,10 +46,10 @@ from service.training.processes.launcher import (
 )
 from service.training.processes.peers import reporting_lost_peers
 from service.training.processes.watchdog import Watchdog
-from service.training.result import Result, is_complete
+from service.training.result import Result, capped_now, is_complete
 from service.training.status import StatusReporter
 from service.training.trackers import end_tracking, start_tracking
-from service.training.trainer import Trainer
+from service.training.trainer import Callback, Trainer
 from service.training.uploads import Uploads
 
 log = structlog.get_logger(__name__)
@@ -59,22 +62,32 @@ def train(settings: TrainSettings) -> str:
     recipe = identity(settings, dataset=dataset_path)
     if is_complete(run, recipe):
         log.info("already complete", lora=run.lora_path)
-        return _reported(run)
+        return _reported(run, settings)
+    limit = Meter(settings, spent_before(run)).limit_reached()
+    if limit and (capped := capped_now(run, recipe)):
+        log.info("already capped", lora=capped.path, limit=limit, step=capped.capped_at)
+        return _reported(run, settings)
     workers = planned_workers(settings, os.environ, gpu_count())
     if workers.needed and not is_worker(os.environ):
         run_workers(worker_main, settings, workers)
     else:
         with reporting_lost_peers():
             _train_in_this_process(run, dataset_path, recipe, settings)
-    return _reported(run)
+    return _reported(run, settings)
 
 
-def _reported(run: Run) -> str:
-    """The path of the LoRA, with what the training came to in its outcome."""
-    with suppress(NotFound, BadData):  # stopped between the LoRA and its note
+def _reported(run: Run, settings: TrainSettings) -> str:
+    """The path of the LoRA, with what the training came to, and its cost, in its outcome."""
+    lora = of_run(run.store, run.run_id)
+    add_facts(**Meter(settings, spent_before(run)).facts(settings.max_steps))
+    if lora.capped_at is not None:
+        add_facts(
+            capped=f"ended by a limit after step {lora.capped_at} of {settings.max_steps}; a higher limit goes on"
+        )
+    with suppress(NotFound, BadData):  # capped, or stopped between the LoRA and its note
         complete = Complete.read(run.store, run.run_id)
         add_facts(steps=complete.steps, held_out_ratio=complete.held_out_ratio)
-    return run.lora_path
+    return lora.path
 
 
 def worker_main(settings: TrainSettings, flags: SharedFlags) -> None:
@@ -98,9 +111,7 @@ def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], 
         checkpoint = newest_on_all(run, recipe, settings.work_dir, accelerator)
         status = StatusReporter(run, settings)
         if accelerator.is_main_process:
-            step = checkpoint.step if checkpoint else 0
-            status.attempt = begin_attempt(run, step, settings.fruitless_attempts).attempt
-            Config.of(settings.public()).write(run.store, run.run_id)
+            _begin(run, checkpoint.step if checkpoint else 0, status, settings)
             running.enter_context(status)
 
         with coordinator.independently() as stop_check:
@@ -131,12 +142,35 @@ def _train_in_this_process(run: Run, dataset_path: str, recipe: dict[str, Any], 
         status.enter("training")
         saving = Checkpoints(folder, uploads, coordinator, status, settings)
         drawing = Samples(pictures, run=run, recipe=recipe, folder=folder, coordinator=coordinator, status=status)
-        trainer.fit([saving, drawing, StopOnRequest(coordinator)])
+        callbacks = [saving, drawing, Costs(status.meter, coordinator, settings), StopOnRequest(coordinator)]
+        limit = _fit(trainer, callbacks)
         status.enter("publishing")
-        result = Result(run, recipe, dataset_path, images, trainer, trainer.install_result())
+        measured = trainer.install_best_so_far(callbacks) if limit else trainer.install_result()
+        result = Result(run, recipe, dataset_path, images, trainer, measured, limit)
         assert_alive(trainer.lora())
         coordinator.run_on_main(lambda stop_check: result.publish(folder / "lora", pictures, stop_check))
+        status.last_phase = "capped" if limit else "complete"
     end_tracking(accelerator, run, settings)
+
+
+def _begin(run: Run, step: int, status: StatusReporter, settings: TrainSettings) -> None:
+    """Notes that an attempt begins at this step, and with which settings; its time and that of those before counts from now."""
+    status.meter = Meter(settings, spent_before(run))
+    status.attempt = begin_attempt(run, step, settings.fruitless_attempts)
+    Config.of(settings.public()).write(run.store, run.run_id)
+
+
+def _fit(trainer: Trainer, callbacks: Sequence[Callback]) -> str | None:
+    """Trains; returns the limit that ended it early. Raises BadConfiguration for one that leaves no time for a step."""
+    try:
+        trainer.fit(callbacks)
+    except Capped as end:
+        if trainer.progress.step == 0:
+            raise BadConfiguration(
+                f"{end} is reached before the first step is done: raise it, or choose another RUN_ID"
+            ) from end
+        return str(end)
+    return None
 
 
 def _with_lora(parts: Parts, accelerator: Accelerator, settings: TrainSettings) -> Denoiser:

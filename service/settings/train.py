@@ -1,10 +1,11 @@
 """Settings of `sdlora train`, and its profiles."""
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
+from service.exits import BadConfiguration
 from service.settings.base import MOST_PIXELS, MOST_STEPS, YEAR
 from service.settings.common import StringList, TextList, prefixed
 from service.settings.declaring import decides, only_how
@@ -15,6 +16,15 @@ ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 FEED_FORWARD = ["ff.net.0.proj", "ff.net.2"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"]
 GROUPS = {"attention": ATTENTION, "feed_forward": FEED_FORWARD, "convolutions": CONVOLUTIONS}
+
+
+OPTIMIZERS = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+"""Libraries of those that torch does not have."""
+
+
+def not_installed(variable: str, value: str) -> str:
+    """What is wrong with a setting whose library is an extra, which is not there."""
+    return f"{variable}={value} needs a library that is not installed: pip install 'sdlora[{value}]'"
 
 
 def _spelled_out(targets: list[str]) -> list[str]:
@@ -291,8 +301,30 @@ class TrainSettings(DiffusionSettings):
         description="Seconds without a finished step, or part of other work, after which it ends; 0: never.",
     )
     status_seconds: float = only_how(
-        15, gt=0, le=YEAR, description="Seconds between two writings of the run's status.json."
+        15, gt=0, le=YEAR, description="Seconds between two writings of the run's status.json, and of the time it took."
     )
+    price_per_hour: float | None = only_how(
+        None,
+        gt=0,
+        validation_alias="price_per_hour",
+        description="Price of an hour on all machines of the training together, in any currency: log, status.json and outcome "
+        "then tell what the run has cost and will.",
+    )
+    max_hours: float | None = only_how(
+        None,
+        gt=0,
+        description="Hours of all attempts together after which the training ends: its best LoRA so far is published, marked "
+        "as capped. With a higher limit the same run goes on from there.",
+    )
+    max_cost: float | None = only_how(
+        None, gt=0, description="The same by its price: hours of all attempts × PRICE_PER_HOUR."
+    )
+
+    @model_validator(mode="after")
+    def _a_cost_has_a_price(self) -> Self:
+        if self.max_cost is not None and self.price_per_hour is None:
+            raise ValueError(f"TRAIN_MAX_COST={self.max_cost:g} says nothing without PRICE_PER_HOUR; set that too")
+        return self
 
     @classmethod
     def prepared(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -300,3 +332,12 @@ class TrainSettings(DiffusionSettings):
         profile = PROFILES.get(str(values.get("train_profile", values.get("profile", "report"))), {})
         chosen = {name: value for name, value in profile.items() if not {name, f"train_{name}"} & values.keys()}
         return super().prepared({**chosen, **values})
+
+
+def check_batch_size(settings: TrainSettings, processes: int) -> None:
+    """Raises BadConfiguration unless every process gets the same number of samples for each part of a step."""
+    if settings.batch_size % (processes * settings.gradient_accumulation_steps):
+        raise BadConfiguration(
+            f"TRAIN_BATCH_SIZE={settings.batch_size} cannot be shared equally by {processes} processes"
+            f" × TRAIN_GRADIENT_ACCUMULATION_STEPS={settings.gradient_accumulation_steps}"
+        )

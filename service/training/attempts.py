@@ -28,12 +28,10 @@ def begin_attempt(run: Run, step: int, allowed: int) -> Attempt:
         raise ServiceError(
             f"the last {fruitless} attempts of run {run.run_id!r} all began at step {step} and committed no checkpoint "
             f"after it; see their logs for what stopped them, give them more time, or lower TRAIN_CHECKPOINT_EVERY; then "
-            f"delete {layout.AttemptNotes(run.run_id).path} in {run.store.uri} and start again"
+            f"delete {layout.AttemptNotes(run.run_id).path} in {run.store.uri}, which forgets their hours too, and start again"
         )
     attempt = Attempt(attempt=_attempt_id(os.environ), step=step, started=datetime.now(UTC))
-    # The time too: whoever sets ATTEMPT_ID to the same for all would else erase what came before.
-    name = f"{attempt.started:%Y%m%dT%H%M%S%f}-{attempt.attempt}"
-    run.store.put(layout.AttemptNote(run.run_id, name).path, attempt.to_bytes())
+    run.store.put(layout.AttemptNote(run.run_id, attempt.name).path, attempt.to_bytes())
     structlog.contextvars.bind_contextvars(attempt_id=attempt.attempt)
     log.info("attempt begins", step=step, without_a_step_gained=fruitless)
     return attempt

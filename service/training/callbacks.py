@@ -16,6 +16,7 @@ from service.artifacts.publishing import exists
 from service.artifacts.runs import Run
 from service.settings.train import TrainSettings
 from service.stopping import StopCheck
+from service.training.costs import Capped, Meter
 from service.training.encoded.loading import Prompts
 from service.training.pictures import sample_grid
 from service.training.processes.coordinator import Coordinator
@@ -142,6 +143,35 @@ class Samples(Callback):
             self._pictures.draw(trainer, folder, stop_check)
             samples.write(self._run.store, folder, run_id=self._run.run_id, step=step, recipe=self._recipe)
             shutil.rmtree(folder)
+
+
+class Costs(Callback):
+    """Tells what the training costs, and ends it in all processes when a limit is reached; the main process's clock counts."""
+
+    def __init__(self, meter: Meter, coordinator: Coordinator, settings: TrainSettings) -> None:
+        self._meter = meter
+        self._coordinator = coordinator
+        self._limited = settings.max_hours is not None or settings.max_cost is not None
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._end_at_limit(trainer)
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        self._meter.step_done()
+        step = trainer.progress.step
+        if trainer.accelerator.is_main_process and (
+            self._meter.just_warm or step % trainer.settings.validate_every == 0
+        ):
+            log.info("costs", step=step, **self._meter.facts(step))
+        self._end_at_limit(trainer)
+
+    def _end_at_limit(self, trainer: Trainer) -> None:
+        """A training that is finished is none that was ended."""
+        if not self._limited or trainer.finished:
+            return
+        reached = self._meter.limit_reached() if trainer.accelerator.is_main_process else None
+        if self._coordinator.any_of_all(reached is not None):
+            raise Capped(reached or "a limit of the main process")
 
 
 class StopOnRequest(Callback):

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from service.exits import BadConfiguration
-from service.settings.train import TrainSettings
+from service.settings.train import OPTIMIZERS, TrainSettings, not_installed
 
 BETAS = (0.9, 0.999)
 
@@ -20,11 +20,11 @@ def new_optimizer(parameters: Sequence[nn.Parameter], settings: TrainSettings, d
     """Raises BadConfiguration, saying what to install, for an optimizer whose library is not there."""
     common: dict[str, Any] = {"lr": settings.learning_rate, "betas": BETAS, "weight_decay": settings.weight_decay}
     if settings.optimizer == "adamw8bit":
-        return extra("bitsandbytes.optim", "adamw8bit").AdamW8bit(parameters, **common)
+        return extra(f"{OPTIMIZERS['adamw8bit']}.optim", "adamw8bit").AdamW8bit(parameters, **common)
     if settings.optimizer == "prodigy":
         # Warm-up and bias correction are safe here: without them its first steps are wild.
         options = {"use_bias_correction": True, "safeguard_warmup": True}
-        return extra("prodigyopt", "prodigy").Prodigy(parameters, **common, **options)
+        return extra(OPTIMIZERS["prodigy"], "prodigy").Prodigy(parameters, **common, **options)
     return torch.optim.AdamW(parameters, **common, fused=True if device.type == "cuda" else None)
 
 
@@ -32,9 +32,7 @@ def extra(module: str, name: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise BadConfiguration(
-            f"TRAIN_OPTIMIZER={name} needs a library that is not installed: pip install 'sdlora[{name}]'"
-        ) from error
+        raise BadConfiguration(not_installed("TRAIN_OPTIMIZER", name)) from error
 
 
 def new_schedule(optimizer: Optimizer, settings: TrainSettings) -> LRScheduler:

@@ -8,9 +8,10 @@ from typing import Any
 import structlog
 import torch
 
-from service.artifacts.kinds import dataset, lora
+from service.artifacts import layout
+from service.artifacts.kinds import checkpoint, dataset, lora
 from service.artifacts.notes import Complete
-from service.artifacts.publishing import exists
+from service.artifacts.publishing import exists, list_artifacts
 from service.artifacts.runs import Run
 from service.diffusion.images import CaptionedImage
 from service.diffusion.lora import assert_effect
@@ -37,6 +38,17 @@ def is_complete(run: Run, recipe: dict[str, Any]) -> bool:
     return True
 
 
+def capped_now(run: Run, recipe: dict[str, Any]) -> lora.Lora | None:
+    """The LoRA of a run that was ended by a limit, unless a checkpoint has come further. Refuses like `is_complete`."""
+    capped = lora.newest_capped(run.store, run.run_id)
+    if capped is None or capped.capped_at is None:
+        return None
+    check_identity(TrainSettings, capped.recipe, recipe, capped.path)
+    checkpoints = checkpoint.newest_first(list_artifacts(run.store, layout.Checkpoints(run.run_id).path))
+    further = checkpoints and checkpoint.step_of(checkpoints[0]) > capped.capped_at
+    return None if further else capped
+
+
 @dataclass(frozen=True)
 class Result:
     """The LoRA that a trainer has come to, and what it was made from."""
@@ -48,6 +60,8 @@ class Result:
     trainer: Trainer
     measurement: Measurement
     """Of the weights that are in the model now, which are those to be published."""
+    limit: str | None = None
+    """What ended the training before its last step, such as TRAIN_MAX_HOURS=2."""
 
     @property
     def _ratio(self) -> float:
@@ -61,8 +75,12 @@ class Result:
             noisy, condition = trainer.held_out.repeated(0, 1, trainer.accelerator.device)
             assert_effect(trainer.unwrapped, noisy, torch.tensor([500], device=noisy.device), condition)
         self._write(folder, pictures, stop_check)
+        step = trainer.progress.step
+        capped_at = step if self.limit else None
         try:
-            artifact = lora.write(run.store, folder, run_id=run.run_id, dataset=self.dataset_path, recipe=self.recipe)
+            artifact = lora.write(
+                run.store, folder, run_id=run.run_id, dataset=self.dataset_path, recipe=self.recipe, capped_at=capped_at
+            )
         except BadConfiguration:
             # Another attempt may have been faster; it was disturbed elsewhere, so its curves have other points.
             if not is_complete(run, self.recipe):
@@ -71,10 +89,13 @@ class Result:
             return
         facts: dict[str, Any] = {
             "lora": artifact.path,
-            "steps": trainer.progress.step,
+            "steps": step,
             "of_step": self.measurement.step,
             "held_out_ratio": round(self._ratio, 4),
         }
+        if self.limit:
+            log.warning("LoRA published, capped", **facts, limit=self.limit, max_steps=trainer.settings.max_steps)
+            return
         Complete(**facts, version=artifact.manifest.version).write(run.store, run.run_id)
         log.info("LoRA published", **facts)
 
@@ -107,4 +128,5 @@ class Result:
             style=dataset.read(self.run.store, self.dataset_path).style,
             steps=self.trainer.progress.step,
             of_step=self.measurement.step,
+            limit=self.limit,
         )

@@ -5,7 +5,7 @@ from accelerate import Accelerator
 from service.artifacts.kinds import tensorboard
 from service.artifacts.runs import Run
 from service.exits import BadConfiguration
-from service.settings.train import TrainSettings
+from service.settings.train import TrainSettings, not_installed
 
 
 def start_tracking(accelerator: Accelerator, settings: TrainSettings) -> None:
@@ -13,9 +13,7 @@ def start_tracking(accelerator: Accelerator, settings: TrainSettings) -> None:
     if settings.tracker == "none":
         return
     if not accelerator.log_with:
-        raise BadConfiguration(
-            f"TRAIN_TRACKER={settings.tracker} needs a library that is not installed: pip install 'sdlora[{settings.tracker}]'"
-        )
+        raise BadConfiguration(not_installed("TRAIN_TRACKER", settings.tracker))
     facts = {name: value if isinstance(value, int | float) else str(value) for name, value in settings.public().items()}
     accelerator.init_trackers("sdlora", config=facts)
 

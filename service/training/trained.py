@@ -19,7 +19,7 @@ class Trained:
     """A LoRA that is about to be published.
 
     name: RUN_ID; captions: of the images of the training; style: the phrase that opens them, or empty; steps: optimizer steps
-    that were taken, of_step: the one that the weights are of.
+    that were taken, of_step: the one that the weights are of; limit: of time or cost, which ended the training early.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Trained:
     style: str
     steps: int
     of_step: int
+    limit: str | None = None
 
     @property
     def base(self) -> str | None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from service.diffusion.family import Denoiser, NoiseScheduler
 from service.diffusion.held_out import HeldOut
 from service.diffusion.lora import keep_autocast_in_charge, load_lora_state, lora_parameters, lora_state
-from service.exits import BadConfiguration, Stopped
+from service.exits import Stopped
 from service.logs import progress_bar
-from service.settings.train import TrainSettings
+from service.settings.train import TrainSettings, check_batch_size
 from service.training.encoded.samples import EncodedDataset
 from service.training.measuring import measure_held_out
 from service.training.optimizers import new_optimizer, new_schedule
@@ -61,7 +61,7 @@ class Trainer:
         held_out: HeldOut,
         settings: TrainSettings,
     ) -> None:
-        _check_batch_size(settings, accelerator.num_processes)
+        check_batch_size(settings, accelerator.num_processes)
         self.accelerator = accelerator
         self.unwrapped = denoiser
         self.noise_scheduler = noise_scheduler
@@ -177,14 +177,18 @@ class Trainer:
         return self.progress.step % self.settings.validate_every == 0 or self.progress.step == self.settings.max_steps
 
     def _measure_if_due(self, callbacks: Sequence[Callback]) -> None:
-        """Measures the held-out loss, and keeps the LoRA that is the best so far."""
+        if self._measurement_is_due():
+            self._measure(callbacks)
+
+    def _measure(self, callbacks: Sequence[Callback]) -> None:
+        """Measures the held-out loss where it is not known yet, and keeps the LoRA that is the best so far."""
 
         def on_prediction_step() -> None:
             for callback in callbacks:
                 callback.on_prediction_step(self)
 
         measured = [measurement.step for measurement in self.progress.measurements]
-        if not self._measurement_is_due() or self.progress.step in measured:
+        if self.progress.step in measured:
             return
         self.denoiser.eval()
         with self.averaged():
@@ -214,9 +218,21 @@ class Trainer:
 
     def install_result(self) -> Measurement:
         """Leaves in the model the LoRA that is to be published; returns what was measured of it."""
-        if self.settings.publish == "best":
-            load_lora_state(self.best_state, self.unwrapped)
-            return best(self.progress.measurements)
+        return self._install_best() if self.settings.publish == "best" else self._install_newest()
+
+    def install_best_so_far(self, callbacks: Sequence[Callback]) -> Measurement:
+        """The same for a training that was ended early: what it is at is measured too, of which no checkpoint knows.
+
+        The best is no LoRA before the first step, however much worse all that came later is.
+        """
+        self._measure(callbacks)
+        return self._install_best() if best(self.progress.measurements).step else self._install_newest()
+
+    def _install_best(self) -> Measurement:
+        load_lora_state(self.best_state, self.unwrapped)
+        return best(self.progress.measurements)
+
+    def _install_newest(self) -> Measurement:
         if self.average is not None:
             self.average.copy_to(self.parameters)
         return self.progress.measurements[-1]
@@ -247,12 +263,3 @@ class Trainer:
     def _load_lora(self, models: list[nn.Module], folder: str) -> None:
         load_lora_state(load_file(Path(folder) / LORA_FILE), self.unwrapped)
         models.clear()
-
-
-def _check_batch_size(settings: TrainSettings, processes: int) -> None:
-    """Raises BadConfiguration unless every process gets the same number of samples for each part of a step."""
-    if settings.batch_size % (processes * settings.gradient_accumulation_steps):
-        raise BadConfiguration(
-            f"TRAIN_BATCH_SIZE={settings.batch_size} cannot be shared equally by {processes} processes"
-            f" × TRAIN_GRADIENT_ACCUMULATION_STEPS={settings.gradient_accumulation_steps}"
-        )

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.artifacts import layout
 from service.artifacts.kinds.kind import Statement
 from service.artifacts.manifest import Manifest
-from service.artifacts.publishing import Artifact, publish, publish_version
+from service.artifacts.publishing import Artifact, list_artifacts, publish, publish_version
 from service.exits import BadData
-from service.storage.interface import ObjectStore
+from service.storage.interface import NotFound, ObjectStore
 
 CARD = "README.md"
 METRICS = "metrics.jsonl"
@@ -34,6 +34,9 @@ FILES = {
     CURVES: "The same as a picture.",
     SAMPLES: "Pictures by the base model and by the LoRA; not with TRAIN_SAMPLE_EVERY=0.",
 }
+
+CAPPED_AT = "capped_at"
+"""In the recipe of a LoRA whose training was ended by a limit: the step after which."""
 
 Curve = list[tuple[int, float]]
 """(optimizer step, value), by step."""
@@ -70,6 +73,11 @@ class Lora(Statement):
             raise BadData(f"the LoRA {self.path} does not say at which resolution it was trained")
         return found
 
+    @property
+    def capped_at(self) -> int | None:
+        """The step after which a limit of time or cost ended its training; None for one that was trained to its end."""
+        return self.recipe.get(CAPPED_AT)
+
 
 class MetricsLine(BaseModel):
     """A line of metrics.jsonl: either of the training since the line before, or of a measurement on held-out images.
@@ -94,9 +102,20 @@ class Curves(NamedTuple):
     held_out_loss: Curve
 
 
-def write(store: ObjectStore, folder: Path, *, run_id: str, dataset: str, recipe: Mapping[str, Any]) -> Artifact:
-    """Publishes the LoRA in `folder` as that of a run."""
+def write(
+    store: ObjectStore,
+    folder: Path,
+    *,
+    run_id: str,
+    dataset: str,
+    recipe: Mapping[str, Any],
+    capped_at: int | None = None,
+) -> Artifact:
+    """Publishes the LoRA in `folder` as that of a run; `capped_at`: as the best so far of one that was ended at this step."""
     path = layout.Lora(run_id).path
+    if capped_at is not None:
+        path = layout.CappedLora(run_id, capped_at).path
+        recipe = {**recipe, CAPPED_AT: capped_at}
     return publish(
         store, folder, kind=Lora.KIND, kind_schema=Lora.SCHEMA, path=path, parents=[dataset], settings=recipe
     )
@@ -113,6 +132,23 @@ def write_imported(store: ObjectStore, folder: Path, *, file: str) -> Artifact:
 def read(store: ObjectStore, path: str) -> Lora:
     """What the LoRA at `path` says of itself."""
     return Lora.read(store, path)
+
+
+def newest_capped(store: ObjectStore, run_id: str) -> Lora | None:
+    """The LoRA of the run that a limit ended last, by its steps; None without one."""
+    found = list_artifacts(store, layout.CappedLoras(run_id).path)
+    places = [place for path in found if (place := layout.CappedLora.parse(path))]
+    return read(store, max(places, key=lambda place: place.step).path) if places else None
+
+
+def of_run(store: ObjectStore, run_id: str) -> Lora:
+    """The LoRA of a run: the one that was trained to its end, else the newest that a limit ended. Raises NotFound."""
+    try:
+        return read(store, layout.Lora(run_id).path)
+    except NotFound:
+        if capped := newest_capped(store, run_id):
+            return capped
+        raise
 
 
 def write_metrics(lines: Iterable[Mapping[str, Any]], folder: Path) -> None:

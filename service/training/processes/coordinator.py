@@ -41,6 +41,14 @@ class Coordinator:
         self._heartbeat()
         return self._exchange(_MainActivity.NONE)[0]
 
+    def any_of_all(self, answer: bool) -> bool:
+        """Whether any process says so."""
+        if self._group is None:
+            return answer
+        answers = torch.tensor([answer], dtype=torch.uint8)
+        dist.all_reduce(answers, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(answers[0])
+
     def check(self) -> None:
         """Raises Stopped, in all processes, when any of them was asked to stop."""
         if self.stop_requested():

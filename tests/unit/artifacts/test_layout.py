@@ -24,6 +24,7 @@ SPECIAL = {
 PATHS_OF_BEFORE = {
     "runs/local/checkpoints/step-00000500/0123456789ab": layout.Checkpoint("local", 500, "0123456789ab"),
     "runs/local/lora": layout.Lora("local"),
+    "runs/local/capped/step-00000020": layout.CappedLora("local", 20),
     "runs/local/samples/step-00000020": layout.Samples("local", 20),
     "runs/local/images/0123456789ab": layout.Images("local", "0123456789ab"),
     "runs/local/unprompted/0123456789ab": layout.Unprompted("local", "0123456789ab"),

@@ -29,7 +29,7 @@ from service.settings.train import TrainSettings
 RECIPES = sorted(Path(__file__).with_name("recipes").glob("*.json"))
 # Of these, other settings decide whether they do anything: as they are here, all do.
 EVERYTHING_COUNTS = {"DATA_PREP_FOLDER": "s3://bucket/x", "DATA_PREP_URLS": "list.csv", "DATA_PREP_MIN_RELEVANCE": "20",
-                     "DATA_PREP_STEP": "finalize"}  # fmt: skip
+                     "DATA_PREP_STEP": "finalize", "PRICE_PER_HOUR": "2"}  # fmt: skip
 SETTINGS = all_settings()
 MODELS = ("model_base", "model_vae", "model_captioner", "model_clip")
 FORMS = {

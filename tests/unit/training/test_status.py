@@ -3,17 +3,19 @@
 import json
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from service.artifacts.notes import Attempt
 from service.artifacts.runs import Run
 from service.exits import Diverged, Stopped
 from service.settings.train import TrainSettings
 from service.storage.opening import open_store
+from service.training.costs import Meter
 from service.training.progress import Measurement, Point, Progress
 from service.training.status import StatusReporter
 
@@ -34,7 +36,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_it_tells_how_far_the_run_is_and_what_was_measured(tmp_path: Path) -> None:
     status = StatusReporter(Run(open_store(str(tmp_path)), "r"), SETTINGS)
-    status.attempt = "pod-1"
+    status.attempt = Attempt(attempt="pod-1", step=0, started=datetime.now(UTC))
     first, later = Measurement(0, (0.4, 0.4, 0.4, 0.4)), Measurement(50, (0.2, 0.2, 0.2, 0.2))
     with status:
         status.enter("training")
@@ -47,8 +49,23 @@ def test_it_tells_how_far_the_run_is_and_what_was_measured(tmp_path: Path) -> No
     assert (found["progressPercentage"], found["bestStep"]) == (25.0, 50)
     assert found["metrics"] == {"loss": 0.5, "learningRate": 1e-4, "heldOutLoss": 0.2, "heldOutRatio": 0.5}
     assert found["lastCheckpoint"] == {"step": 50, "path": "runs/r/checkpoints/step-00000050/a"}
-    assert found["estimatedRemainingSeconds"] >= 0
+    assert (found["estimatedRemainingSeconds"], found["cost"]) == (None, None)
     assert datetime.fromisoformat(found["lastUpdatedTime"]).tzinfo is not None
+
+
+def test_it_tells_what_the_run_costs_and_will(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"price_per_hour": 3.0})
+    seconds = iter([0.0, *(100.0 + step for step in range(16)), *[115.0] * 1000])
+    status = StatusReporter(Run(open_store(str(tmp_path)), "r"), settings)
+    status.meter = Meter(settings, before=3485.0, clock=lambda: next(seconds))
+    for step in range(1, 17):
+        status.meter.step_done()
+        status.progress.step = step
+    facts = status.facts()
+    assert facts.seconds_per_step == 1
+    assert facts.estimated_remaining_seconds == 200 - 16
+    assert (facts.hours, facts.cost) == (1, 3)
+    assert facts.expected_cost == pytest.approx(3 + 3 * 184 / 3600, abs=1e-4)
 
 
 @pytest.mark.parametrize(
