@@ -85,6 +85,9 @@ def _start(name: str, flags: list[str]) -> object:
     configure_logs(settings.log_format, level=settings.log_level, job=name, run_id=settings.run_id)
     begin(name, settings.run_id)
     prepare(settings.artifacts_uri)
+    with stopping.nothing_to_save():
+        if check := job.input_check:
+            check(settings)
     return _function_of(job)(settings)
 
 

@@ -14,7 +14,8 @@ class Job(NamedTuple):
     `settings`: its class and the module of it below service.settings; none for a job that looks at those of all others.
     `in_chain`: one of the jobs that make a LoRA of images, which `demo` runs and `doctor` looks at. `reads_flags`: it is
     given its flags as they are, because it looks for faults in the settings and must not fall over the first. `answers`: it
-    tells somebody who waits for it what there is; nobody else needs to be told how it ended.
+    tells somebody who waits for it what there is; nobody else needs to be told how it ended. `reads_store`: a function of its
+    name in service.checks.inputs looks whether what it reads is there, before its libraries are loaded.
     """
 
     name: str
@@ -23,6 +24,12 @@ class Job(NamedTuple):
     in_chain: bool = False
     reads_flags: bool = False
     answers: bool = False
+    reads_store: bool = False
+
+    @property
+    def input_check(self) -> Any:
+        """What is called with the settings first; None for a job without."""
+        return getattr(import_module("service.checks.inputs"), self.name) if self.reads_store else None
 
     @property
     def function(self) -> Any:
@@ -40,9 +47,10 @@ JOBS = {
     job.name: job
     for job in (
         Job("data-prep", "images in, a captioned and published data set out", "data_prep.DataPrepSettings", True),
-        Job("train", "a data set in, checkpoints and a LoRA out", "train.TrainSettings", True),
-        Job("infer", "prompts in, images of the base model and of the LoRA out", "infer.InferSettings", True),
-        Job("evaluate", "LoRA against base on held-out images: promote, hold or reject", "evaluate.EvaluateSettings", True),
+        Job("train", "a data set in, checkpoints and a LoRA out", "train.TrainSettings", True, reads_store=True),
+        Job("infer", "prompts in, images of the base model and of the LoRA out", "infer.InferSettings", True, reads_store=True),
+        Job("evaluate", "LoRA against base on held-out images: promote, hold or reject", "evaluate.EvaluateSettings", True,
+            reads_store=True),
         Job("promote", "an evaluation that says so in, the next champion of a model out", "promote.PromoteSettings"),
         Job("rollback", "a champion of before reigns again", "promote.RollbackSettings"),
         Job("retire", "LoRAs withdrawn for ever; the next best champion in their place", "promote.RetireSettings"),

@@ -2,16 +2,20 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import service
 from service.__main__ import run
 from service.exits import MEANINGS, AccessDenied, ExitCode, PassedOn, ServiceError, judge
 from service.settings.catalogue import JOBS
 
 HEAVY = ("torch", "boto3", "diffusers", "transformers", "datasets", "numpy", "pydantic")
+MODELS = ("torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "datasets", "PIL")
 
 
 def test_help_names_every_job_and_imports_nothing_heavy() -> None:
@@ -108,3 +112,47 @@ def test_every_failure_but_a_bug_has_a_code_of_its_own() -> None:
     assert len(codes) == len(set(codes))
     assert ExitCode.DONE not in codes
     assert ExitCode.BUG not in codes
+
+
+ELSEWHERE = {"ARTIFACTS_URI": "artifacts"}
+WRONG: dict[str, dict[str, str]] = {
+    f"{job.name} with a value that cannot be": {"LOG_LEVEL": "loud"} for job in JOBS.values() if not job.reads_flags
+} | {
+    "train with a misspelt variable": {"TRAIN_RNAK": "4"},
+    "train with a batch that cannot be shared": {"TRAIN_BATCH_SIZE": "4", "TRAIN_PROCESSES": "3"},
+    "train with a limit of cost without a price": {"TRAIN_MAX_COST": "5"},
+    "train with a model that can be none": {"MODEL_BASE": "nonsense"},
+    "config --check with a value that cannot be": {"TRAIN_RANK": "none"},
+}
+MISSING = {
+    "train without a data set": {},
+    "train with a data set that is not there": {"TRAIN_DATASET": "datasets/none/0123456789abcdef"},
+    "infer without a LoRA": {},
+    "infer with a LoRA that is not there": {"INFER_LORA": "runs/none/lora"},
+    "infer with a LoRA file that is not there": {"INFER_LORA": "none.safetensors"},
+    "infer with a champion that is not there": {"INFER_LORA": "registry:none"},
+    "evaluate with a LoRA that is not there": {"EVALUATE_LORA": "runs/none/lora"},
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "variables", "code"),
+    [(case, variables, ExitCode.BAD_CONFIGURATION) for case, variables in WRONG.items()]
+    + [(case, variables, ExitCode.MISSING_INPUT) for case, variables in MISSING.items()],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_what_is_wrong_with_the_settings_is_told_before_the_libraries_are_loaded(
+    case: str, variables: dict[str, str], code: ExitCode, tmp_path: Path
+) -> None:
+    job, _, rest = case.partition(" ")
+    flags = [word for word in rest.split() if word.startswith("--")]
+    program = (
+        f"import sys; from service.__main__ import run; code = run({[job, *flags]});"
+        f"print(int(code), [name for name in {MODELS} if name in sys.modules])"
+    )
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path,
+        env=ours | ELSEWHERE | {"PYTHONPATH": str(Path(service.__file__).parents[1])} | variables,
+    )  # fmt: skip
+    assert output.stdout.splitlines()[-1] == f"{int(code)} []", output.stderr
