@@ -31,7 +31,16 @@ OURS = (
     "S3_",
     "NOTIFY_",
 )
-OURS_EXACTLY = {"ARTIFACTS_URI", "RUN_ID", "WORK_DIR", "LOG_FORMAT", "LOG_LEVEL", "OUTCOME_FILE", "RETRY_SECONDS"}
+OURS_EXACTLY = {
+    "ARTIFACTS_URI",
+    "RUN_ID",
+    "WORK_DIR",
+    "LOG_FORMAT",
+    "LOG_LEVEL",
+    "OUTCOME_FILE",
+    "RETRY_SECONDS",
+    "PRICE_PER_HOUR",
+}
 OF_THE_HOST = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 
 STORES = os.environ.get("SDLORA_STORES", "local,moto,rclone").split(",")
