@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +21,8 @@ Item = TypeVar("Item")
 
 REPORTS = 10
 """Lines at most of a loop, where it is no terminal: more of them would be all that is seen of a container that was killed."""
+QUIET_SECONDS = 2.0
+"""Until then a loop tells of itself only with LOG_LEVEL=debug: of one that is over by then, lines would bury what matters."""
 
 _format: LogFormat = "auto"
 
@@ -87,17 +90,19 @@ def progress_bar(
 ) -> Generator[Item, None, None]:
     """Passes `items` on with a progress bar on a terminal; anywhere else with an event and a note for each tenth of them.
 
+    The events of the first QUIET_SECONDS have the level debug.
     `facts`: what else to tell at each tenth.
     """
     if on_terminal(_format):
         yield from track(items, description=what, total=total, console=Console(stderr=True))
         return
-    log = structlog.get_logger(__name__)
+    log, began = structlog.get_logger(__name__), time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         if is_reported(done, total):
-            log.info("progress", what=what, done=done, total=total, **facts())
             note_progress(what, done, total)
+            tell = log.info if time.monotonic() - began >= QUIET_SECONDS else log.debug
+            tell("progress", what=what, done=done, total=total, **facts())
 
 
 def is_reported(done: int, total: int) -> bool:

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import structlog
 
+from service import logs
 from service.logs import configure_logs, progress_bar
 from service.settings.prune import PruneSettings
 
@@ -20,14 +22,28 @@ def test_in_a_pipe_every_event_is_one_json_line_with_its_context(capsys: pytest.
 
 
 @pytest.mark.parametrize(("total", "reports"), [(995, 10), (19, 10), (11, 10), (10, 10), (3, 3), (1, 1)])
-def test_in_a_pipe_progress_is_an_event_for_each_tenth_however_long_the_loop(
-    total: int, reports: int, capsys: pytest.CaptureFixture[str]
+def test_in_a_pipe_progress_of_a_slow_loop_is_an_event_for_each_tenth_however_many_items_it_has(
+    total: int, reports: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logs, "QUIET_SECONDS", 0.0)
     configure_logs("json")
     assert list(progress_bar(range(total), "steps", total, lambda: {"loss": 0.5})) == list(range(total))
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert len(events) == reports
     assert (events[-1]["done"], events[-1]["total"], events[-1]["loss"]) == (total, total, 0.5)
+
+
+def test_in_a_pipe_a_loop_is_silent_until_it_has_taken_a_while(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logs("json")
+    assert list(progress_bar(range(1000), "verifying", 1000)) == list(range(1000))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(logs, "QUIET_SECONDS", 0.2)
+    for item in progress_bar(range(20), "steps", 20):
+        if item == 10:
+            time.sleep(0.2)
+    assert [json.loads(line)["done"] for line in capsys.readouterr().err.splitlines()] == [12, 14, 16, 18, 20]
 
 
 @pytest.mark.parametrize(
