@@ -42,7 +42,7 @@ class Dataset(Statement):
 
     @property
     def style(self) -> str:
-        """The phrase that ends each caption; empty for captions without one."""
+        """The phrase that opens each caption; empty for captions without one."""
         return str(self.recipe.get("style") or "")
 
 

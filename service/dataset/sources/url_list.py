@@ -4,12 +4,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from urllib.parse import urldefrag
 
 import structlog
 
 from service.dataset.candidates import Candidate
 from service.dataset.notes import Note
+from service.dataset.selection import without_fragment
 from service.dataset.sources.interface import Captioned
 from service.dataset.sources.tables import CAPTION_COLUMNS, Reading, read_table
 from service.exits import BadData
@@ -46,7 +46,7 @@ def candidates_of(content: bytes, name: str) -> Captioned:
         if not (url := cells.get("url")):
             notes[Note.ROWS_WITHOUT_IMAGE] += 1
             continue
-        if (text := cells.get(caption)) and captions.setdefault(urldefrag(url).url, text) != text:
+        if (text := cells.get(caption)) and captions.setdefault(without_fragment(url), text) != text:
             notes[Note.CAPTIONED_TWICE] += 1
         candidates.append(
             Candidate(
@@ -67,7 +67,7 @@ def _with_later_captions(candidates: Sequence[Candidate], captions: Mapping[str,
     seen: set[str] = set()
     found = []
     for candidate in candidates:
-        url = urldefrag(candidate.origin).url
+        url = without_fragment(candidate.origin)
         if url not in seen and candidate.caption is None:
             candidate = replace(candidate, caption=captions.get(url))
         seen.add(url)

@@ -61,7 +61,7 @@ class BingSource(_WebSource):
 
 
 class UrlSource(_WebSource):
-    """A CSV or Parquet file."""
+    """A list of URLs: a CSV, JSON lines or Parquet file."""
 
     def __init__(self, settings: DataPrepSettings) -> None:
         super().__init__(settings, f"DATA_PREP_URLS={settings.urls}")
