@@ -1,5 +1,6 @@
 """The model card: what a LoRA is, and how a stranger uses it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def write_card(
         modules=modules,
         ratio=ratio,
         samples=list(samples),
-        prompt=trained.captions[0].replace('"', "'"),
+        prompt=json.dumps(trained.captions[0], ensure_ascii=False),  # which Python reads as well
         settings={name: trained.recipe[name] for name in SHOWN_SETTINGS},
         files=files,
     )

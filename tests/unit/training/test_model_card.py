@@ -1,5 +1,6 @@
 """The page beside a LoRA, as its reader sees it, and the head that model hubs read."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ def test_the_example_loads_the_base_model_from_where_it_is(base: str, tmp_path: 
         assert (Path(service.__file__).parents[1] / named / "unet").is_dir()
     else:
         assert named == base
+
+
+@pytest.mark.parametrize("caption", ['8-bit, a "cat"', "8-bit, a \\o/ cheer \\", "8-bit, it's {{ a cat }} – 猫"])
+def test_the_example_draws_a_caption_of_the_training_word_for_word(caption: str, tmp_path: Path) -> None:
+    [code] = re.findall(r"```python\n(.+?)```", card(tmp_path / "README.md", captions=[caption]), re.DOTALL)
+    [prompt] = [
+        call.args[0].value
+        for call in ast.walk(ast.parse(code))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and isinstance(call.args[0], ast.Constant)
+    ]
+    assert prompt == caption
 
 
 def test_the_first_lines_say_which_file_is_for_whom(tmp_path: Path) -> None:
