@@ -1,8 +1,8 @@
 """Does `recommended` teach better than `report`? Both scaled to the miniature by the same factors, on three seeds.
 
 Steps are a tenth, learning rates twenty times what the profiles say: a model of a few million parameters needs larger
-steps, and fewer. All else is the profiles' own. Prints the table of the README. Runs in some 20 minutes on two cores;
-what is finished in the folder given as argument is not done again.
+steps, and fewer. All else is the profiles' own. Prints the table of service/training/README.md. Runs in some 20 minutes on
+two cores; what is finished in the folder given as argument is not done again.
 """
 
 import sys

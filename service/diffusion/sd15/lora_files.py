@@ -1,7 +1,7 @@
 """The adapter as files: one for diffusers, and one for ComfyUI, A1111, InvokeAI and kohya's scripts.
 
 Both give the trained model back in every reader that is promised; what a reader cannot apply as it was trained has no file
-for it. The README has the table of what loads where.
+for it. service/training/README.md has the table of what loads where.
 """
 
 import math
