@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from service.artifacts.kinds.measurements import Measurements
-from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures
+from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures, at_most_lost
 from service.evaluation.metrics import adherence_gain, mean
 from service.evaluation.missing import doubt_of_mean
 from service.evaluation.resampling import Bootstrap
@@ -32,7 +32,7 @@ ADHERENCE = Criterion(
     explanation="CLIPScore, 0 to 100: does the image show what the prompt asks for, its style phrase left out?",
     measure=_measure,
     figures=_figures,
-    threshold=lambda settings: -settings.adherence_margin,
+    threshold=lambda settings: at_most_lost(settings.adherence_margin),
     rule=NOT_BELOW,
     clauses={
         "promote": "the prompts are still followed, CLIPScore {gain} where {threshold:+.3g} is allowed",

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from service.artifacts.kinds.evaluation import Interval
 from service.artifacts.kinds.measurements import Measurements
-from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures
+from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures, at_most_lost
 from service.evaluation.metrics import kid, style_gain
 from service.evaluation.resampling import Bootstrap
 from service.evaluation.sample import Sample
@@ -41,7 +41,7 @@ BLEED = Criterion(
     "much the LoRA brings the style in unasked.",
     measure=_measure,
     figures=_figures,
-    threshold=lambda settings: None if settings.bleed_margin is None else -settings.bleed_margin,
+    threshold=lambda settings: at_most_lost(settings.bleed_margin),
     rule=NOT_BELOW,
     clauses={
         "promote": "the style stays out of prompts without its phrase, bleed {gain} where {threshold:+.3g} is allowed",

@@ -103,6 +103,11 @@ class Criterion:
         return f"{threshold:+.3g}" if threshold else "0"
 
 
+def at_most_lost(margin: float | None) -> float | None:
+    """The threshold of a gain of which `margin` may be lost; None, which only informs, without a margin."""
+    return None if margin is None else -margin
+
+
 def _gain(figures: Figures) -> Interval:
     if figures.gain is None:
         raise TypeError("this rule judges an interval, and the criterion has none")

@@ -1,7 +1,7 @@
 """Does the LoRA still draw different pictures of one prompt?"""
 
 from service.artifacts.kinds.measurements import Measurements
-from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures
+from service.evaluation.criteria.criterion import NOT_BELOW, Criterion, Figures, at_most_lost
 from service.evaluation.criteria.embeddings import measure_embeddings
 from service.evaluation.diversity import diversity, diversity_gain
 from service.evaluation.resampling import Bootstrap
@@ -23,7 +23,7 @@ DIVERSITY = Criterion(
     explanation="Mean distance, 1 − cosine of CLIP embeddings, of two pictures of one prompt; the gain is LoRA / base − 1.",
     measure=measure_embeddings,
     figures=_figures,
-    threshold=lambda settings: None if settings.diversity_margin is None else -settings.diversity_margin,
+    threshold=lambda settings: at_most_lost(settings.diversity_margin),
     rule=NOT_BELOW,
     clauses={
         "promote": "the pictures of one prompt stay diverse, {gain} where {threshold:+.3g} is allowed",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from numpy.typing import ArrayLike
 
 from service.artifacts.kinds.measurements import Measurements
-from service.evaluation.criteria.criterion import AT_MOST, NOT_BELOW, Criterion, Figures
+from service.evaluation.criteria.criterion import AT_MOST, NOT_BELOW, Criterion, Figures, at_most_lost
 from service.evaluation.memorisation import ALIKE, look_distances, memorised_gain, near_limit, near_share, nearest
 from service.evaluation.resampling import Bootstrap
 from service.evaluation.sample import Sample
@@ -44,7 +44,7 @@ MEMORISATION = Criterion(
     explanation="Share of the pictures that are nearer to a training image, by CLIP, than 99% of the held-out images are.",
     measure=_measure,
     figures=_figures,
-    threshold=lambda settings: None if settings.memorised_share is None else -settings.memorised_share,
+    threshold=lambda settings: at_most_lost(settings.memorised_share),
     rule=NOT_BELOW,
     clauses={
         "promote": "training images are not drawn again, {gain} where {threshold:+.3g} is allowed",
