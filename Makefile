@@ -17,7 +17,7 @@ export BUILDAH_LAYERS ?= true
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
 	@echo "make test        unit and integration tests; test-unit and test-integration are its halves"
-	@echo "make test-stores the stores that Debian has, Ceph and Swift: artifacts and the chain; installs them, as root"
+	@echo "make test-stores the stores that Debian has, Ceph and Swift: artifacts, promotions and the chain; installs them, as root"
 	@echo "make soak        the chain stopped and killed at 50 random moments; some 5 minutes"
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
@@ -56,7 +56,8 @@ STORE_PACKAGES := ceph-mon ceph-osd ceph-common radosgw swift-proxy swift-accoun
 
 test-stores: $(VENV)/development
 	dpkg -s $(STORE_PACKAGES) >/dev/null 2>&1 || { apt-get update && apt-get install -y --no-install-recommends $(STORE_PACKAGES); }
-	SDLORA_STORES=ceph,swift $(BIN)/python -m pytest -k "ceph or swift" tests/integration/test_artifacts.py tests/integration/test_chain.py
+	SDLORA_STORES=ceph,swift $(BIN)/python -m pytest -k "ceph or swift" \
+	  tests/integration/test_artifacts.py tests/integration/test_registry_races.py tests/integration/test_chain.py
 
 soak: $(VENV)/development
 	SDLORA_SOAK=50 $(BIN)/python -m pytest --timeout=7200 -s tests/integration/test_disturbed.py

@@ -13,9 +13,9 @@ still for a year may come back to it.
 """
 
 import random
-import time
 import uuid
 
+from service import stopping
 from service.artifacts import layout
 from service.exits import StorageUnreachable
 from service.storage.interface import ObjectStore
@@ -43,7 +43,7 @@ def agree(store: ObjectStore, name: str, number: int, proposal: bytes) -> bytes:
             store.put(layout.Ballot(name, number, round_, writer, ACCEPTED).path, value)
             if not _overtaken(_ballots(store, name, number), mine):
                 return value
-        time.sleep(random.uniform(0, min(LONGEST, SHORTEST * 2**attempt)))
+        stopping.pause(random.uniform(0, min(LONGEST, SHORTEST * 2**attempt)))
     raise StorageUnreachable(
         f"others write entry {number} of the registry of {name} in {store.uri} all the time; try again"
     )

@@ -1,5 +1,6 @@
 """Any order of promote, rollback, retire, prune and kills: no entry is lost or rewritten, and what is named is never swept."""
 
+import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -27,7 +28,7 @@ from tests.watched import Killed, Mortal
 
 RUNS = ["one", "two", "three"]
 REFUSALS = (BadConfiguration, MissingInput, Rejected)
-EXAMPLES = 10
+EXAMPLES = 10 * int(os.environ.get("SDLORA_SOAK", "1"))
 STEPS = 10
 LIVES = st.one_of(st.none(), st.integers(1, 14))
 """Before which write the job is killed; None: it lives."""
