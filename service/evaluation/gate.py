@@ -10,6 +10,7 @@ from service.artifacts.kinds.measurements import Arrays, Measurements
 from service.evaluation.criteria.adherence import ADHERENCE
 from service.evaluation.criteria.bleed import BLEED
 from service.evaluation.criteria.broken import BROKEN
+from service.evaluation.criteria.champion import CHAMPION_ADHERENCE, CHAMPION_STYLE, FEATURES
 from service.evaluation.criteria.cmmd import CMMD
 from service.evaluation.criteria.criterion import Criterion
 from service.evaluation.criteria.diversity import DIVERSITY
@@ -36,6 +37,9 @@ CRITERIA: tuple[Criterion, ...] = (
 )
 """In the order of the page and of the sentence that gives the reason."""
 
+AGAINST_CHAMPION: tuple[Criterion, ...] = (CHAMPION_STYLE, CHAMPION_ADHERENCE)
+"""Asked as well where another LoRA reigns."""
+
 SEVERITY: dict[Outcome, int] = {"promote": 0, "hold": 1, "reject": 2}
 VERBS: dict[Outcome, str] = {"promote": "Promoted", "hold": "Held", "reject": "Rejected"}
 
@@ -48,14 +52,21 @@ class Decision:
     reason: str
 
 
+def criteria(*, champion: bool) -> tuple[Criterion, ...]:
+    """All that are asked. champion: whether another LoRA reigns."""
+    return CRITERIA + AGAINST_CHAMPION if champion else CRITERIA
+
+
 def measure(sample: Sample) -> Arrays:
     """Asks the models everything that a criterion wants to know; returns the arrays of all criteria by name."""
-    return {name: np.asarray(array) for one in CRITERIA for name, array in one.measure(sample).items()}
+    asked = criteria(champion=sample.champion is not None)
+    return {name: np.asarray(array) for one in asked for name, array in one.measure(sample).items()}
 
 
 def examine(measurements: Measurements, settings: EvaluateSettings) -> list[Finding]:
     """Holds each measurement against its threshold: a finding for each criterion, in their order."""
-    return [criterion.examine(measurements, settings) for criterion in CRITERIA]
+    asked = criteria(champion=FEATURES in measurements.arrays)
+    return [criterion.examine(measurements, settings) for criterion in asked]
 
 
 def decide(findings: Sequence[Finding]) -> Decision:

@@ -42,11 +42,13 @@ class Exhibits:
     """What the page shows beside the figures.
 
     grid: base above LoRA; nearest: what was drawn above the nearest training images, None where that is not known;
+    champion: champion above LoRA, None where no other LoRA reigned;
     losses, held_out: by training step, empty where they are not known.
     """
 
     grid: Image.Image
     nearest: Image.Image | None = None
+    champion: Image.Image | None = None
     losses: Curve = ()
     held_out: Curve = ()
 
@@ -71,7 +73,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, exhibits: Exhibits) -
 
 
 def _page(evaluation: Evaluation, exhibits: Exhibits) -> str:
-    pictures = {"grid": exhibits.grid, "nearest": exhibits.nearest}
+    pictures = {"grid": exhibits.grid, "champion": exhibits.champion, "nearest": exhibits.nearest}
     return rendered(
         PAGE,
         evaluation=evaluation,

@@ -61,6 +61,7 @@ class Sample:
     prompts: N, the prompt of each picture; pictures: N of each side, number i of both with the same prompt and seed.
     held_out, training: the data set's images; style: the phrase that opens its captions.
     without_style: pictures of some prompts without that phrase, in pairs as well, one a prompt; None where none were drawn.
+    champion: N, what the reigning LoRA drew of the same prompts and seeds; None where there is none, or it is this one.
     """
 
     prompts: Sequence[str]
@@ -70,6 +71,7 @@ class Sample:
     style: str
     judges: Judges
     without_style: Sides[Sequence[Image.Image]] | None = None
+    champion: Sequence[Image.Image] | None = None
 
     @cached_property
     def features(self) -> Sides[NDArray[np.float32]]:
@@ -84,8 +86,27 @@ class Sample:
     @cached_property
     def clip_scores(self) -> Sides[list[float]]:
         """CLIPScore of each picture with the content of its prompt, its style phrase left out: N each, 0 to 100."""
-        contents = [content_of(prompt, self.style) for prompt in self.prompts]
-        return Sides(*(self.judges.clip_scores(side, contents) for side in self.pictures))
+        return Sides(*(self.judges.clip_scores(side, self._contents) for side in self.pictures))
+
+    @cached_property
+    def champion_features(self) -> NDArray[np.float32]:
+        """Style features of the champion's pictures, (N, 1280)."""
+        return self.judges.style_features(self._of_champion)
+
+    @cached_property
+    def champion_clip_scores(self) -> list[float]:
+        """CLIPScore of the champion's pictures, as `clip_scores`: N."""
+        return self.judges.clip_scores(self._of_champion, self._contents)
+
+    @property
+    def _of_champion(self) -> Sequence[Image.Image]:
+        if self.champion is None:
+            raise TypeError("a criterion asks for the champion's pictures, and the sample has none")
+        return self.champion
+
+    @property
+    def _contents(self) -> list[str]:
+        return [content_of(prompt, self.style) for prompt in self.prompts]
 
     @cached_property
     def held_out_losses(self) -> Sides[list[float]]:

@@ -13,18 +13,21 @@ from service.artifacts.fetching import fetch
 from service.artifacts.history import History
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read as read_dataset
+from service.artifacts.kinds.evaluation import Champion
 from service.artifacts.kinds.images import BASE, GRID, LORA
 from service.artifacts.kinds.lora import Lora, read_curves
+from service.artifacts.kinds.lora import read as read_lora
 from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.files import read_picture, read_pictures
-from service.diffusion.drawing.requests import Drawing
+from service.diffusion.drawing.grid import comparison_grid
+from service.diffusion.drawing.requests import Drawing, by_prompt
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.imported import lora_of
 from service.diffusion.trained_on import check_trained_on
 from service.evaluation.adherence import content_of
-from service.evaluation.gate import CRITERIA, decide, examine, measure
+from service.evaluation.gate import criteria, decide, examine, measure
 from service.evaluation.judges import LoadedJudges
 from service.evaluation.neighbours import neighbours, neighbours_grid
 from service.evaluation.report import Exhibits, write_evaluation
@@ -71,10 +74,10 @@ def made_of(lora: Lora, dataset_path: str) -> dict[str, Any]:
     return {"lora": lora.path, "lora_version": lora.version, "dataset": None if own else dataset_path}
 
 
-def champion_now(store: ObjectStore, model: str | None) -> evaluation.Champion | None:
+def champion_now(store: ObjectStore, model: str | None) -> Champion | None:
     """The champion of the model at this moment; None where no model is named, or it has none."""
     entry = History.read(store, model).champion if model else None
-    return evaluation.Champion(lora=entry.lora or "", version=entry.version) if entry else None
+    return Champion(lora=entry.lora or "", version=entry.version, scale=entry.scale) if entry else None
 
 
 def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> str:
@@ -85,7 +88,8 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
-    measured_at = measured(run, settings, lora, dataset_path)
+    rival = champion if champion and champion.version != lora.version else None
+    measured_at = measured(run, settings, lora, dataset_path, rival)
     found = measurements.read_arrays(fetch(run.store, measured_at, settings.work_dir))
     findings = examine(found, settings)
     decision = decide(findings)
@@ -106,7 +110,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
         measurements=measured_at,
         settings=recipe,
     )
-    exhibits = exhibits_of(run, settings, content, found.of.images, training)
+    exhibits = exhibits_of(run, settings, content, found.of, training)
     with scratch_folder(settings.work_dir) as folder:
         write_evaluation(folder, content, exhibits)
         parents = [lora.path, dataset_path, measured_at]
@@ -118,26 +122,34 @@ def exhibits_of(
     run: Run,
     settings: EvaluateSettings,
     content: evaluation.Evaluation,
-    images_path: str,
+    of: measurements.Measured,
     training: Sequence[CaptionedImage],
 ) -> Exhibits:
     """What the page shows beside the figures."""
-    images = fetch(run.store, images_path, settings.work_dir, stopping.check)
+    images = fetch(run.store, of.images, settings.work_dir, stopping.check)
     curves = read_curves(fetch(run.store, content.lora, settings.work_dir))
-    nearest = neighbours_grid(content.nearest, read_pictures(images / LORA), training)
-    return Exhibits(read_picture(images / GRID), nearest, *curves)
+    drawn = read_pictures(images / LORA)
+    nearest = neighbours_grid(content.nearest, drawn, training)
+    champion = None
+    if of.champion_images:
+        sides = (alone(run, settings, of.champion_images), drawn)
+        above, below = (by_prompt(side, of.variations) for side in sides)
+        champion = comparison_grid(content.prompts, above, below, ("champion", "LoRA"))
+    return Exhibits(read_picture(images / GRID), nearest, champion, *curves)
 
 
-def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> str:
-    """The path of the measurements: what models say of the images, for all criteria."""
-    criteria = [criterion.name for criterion in CRITERIA]
-    recipe = identity(settings, "measuring", **made_of(lora, dataset_path), criteria=criteria)
+def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None) -> str:
+    """The path of the measurements: what models say of the images, for all criteria. rival: the champion, another LoRA."""
+    asked = [criterion.name for criterion in criteria(champion=rival is not None)]
+    against = rival.model_dump() if rival else None
+    recipe = identity(settings, "measuring", **made_of(lora, dataset_path), criteria=asked, champion=against)
     result = result_of(run, layout.Measurements, settings, recipe)
     if result.made:
         return result.path
-    sample, images = sample_of(run, settings, lora, dataset_path)
+    sample, images = sample_of(run, settings, lora, dataset_path, rival)
     content = measurements.Measured(
         images=images[0],
+        champion_images=images[-1] if rival else None,
         prompts=list(sample.prompts),
         variations=settings.variations,
         held_out=[image.name for image in sample.held_out],
@@ -146,20 +158,26 @@ def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str
         measurements.write_arrays(measurements.Measurements(content, measure(sample)), folder)
         parents = [lora.path, dataset_path, *images]
         measurements.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
-    log.info("measured", measurements=result.path, criteria=criteria)
+    log.info("measured", measurements=result.path, criteria=asked)
     return result.path
 
 
-def sample_of(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> tuple[Sample, list[str]]:
-    """All that there is to measure, drawn where it is not there yet; and the paths of the images, those to judge by first."""
+def sample_of(
+    run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None
+) -> tuple[Sample, list[str]]:
+    """All that there is to measure, drawn where it is not there yet; and the paths of the images.
+
+    Those to judge by come first, and those of the champion, if there is one, last.
+    """
     weights = fetch(run.store, lora.path, settings.work_dir)  # before anything is drawn: it may be damaged
     dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
     style = read_dataset(run.store, dataset_path).style
     held_out = read_split(dataset, "validation")
     comparison = comparison_of(settings, lora, dataset_path, [image.caption for image in held_out])
     unprompted = unprompted_of(comparison, settings.bleed_prompts, style)
-    images = [images_of(run, settings, drawn) for drawn in (comparison, unprompted) if drawn]
-    pictures, *others = (pictures_of(run, settings, path) for path in images)
+    of_champion = rival_of(run, settings, comparison, rival, dataset_path) if rival else None
+    images = [images_of(run, settings, drawn) for drawn in (comparison, unprompted, of_champion) if drawn]
+    pictures = pictures_of(run, settings, images[0])
     sample = Sample(
         prompts=[request.prompt for request in comparison.requests],
         pictures=pictures,
@@ -169,7 +187,8 @@ def sample_of(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: st
         judges=LoadedJudges(
             settings, weights, lora.resolution if "resolution" in lora.recipe else pictures.base[0].width
         ),
-        without_style=next(iter(others), None),
+        without_style=pictures_of(run, settings, images[1]) if unprompted else None,
+        champion=alone(run, settings, images[-1]) if rival else None,
     )
     return sample, images
 
@@ -178,6 +197,24 @@ def pictures_of(run: Run, settings: EvaluateSettings, path: str) -> Sides[Sequen
     """The pictures of both sides of published images."""
     folder = fetch(run.store, path, settings.work_dir, stopping.check)
     return Sides(read_pictures(folder / BASE), read_pictures(folder / LORA))
+
+
+def alone(run: Run, settings: EvaluateSettings, path: str) -> list[Image.Image]:
+    """The pictures of published images that were drawn with a LoRA alone."""
+    return read_pictures(fetch(run.store, path, settings.work_dir, stopping.check) / LORA)
+
+
+def rival_of(
+    run: Run, settings: EvaluateSettings, comparison: Comparison, champion: Champion, dataset_path: str
+) -> Comparison:
+    """What the champion draws: the same, at its own strength. The base's pictures are in the comparison already.
+
+    Raises MissingInput when its LoRA is gone, BadConfiguration for that of another edition of the miniature.
+    """
+    check_trained_on(read_lora(run.store, champion.lora), settings)
+    of_champion = {"lora": champion.lora, "lora_version": champion.version, "lora_scale": champion.scale}
+    recipe = identity(settings, "drawing", **of_champion, dataset=dataset_path, with_base=False)
+    return replace(comparison, lora=champion.lora, lora_scale=champion.scale, with_base=False, recipe=recipe)
 
 
 def comparison_of(settings: EvaluateSettings, lora: Lora, dataset_path: str, captions: Sequence[str]) -> Comparison:

@@ -40,8 +40,8 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         stage="deciding",
         before=None,
         validation_alias="promote_model",
-        description="Name of the model in the registry whose champion of now the evaluation is made against; without it, no "
-        "champion.",
+        description="Name of the model in the registry whose champion of now the LoRA is measured against, besides the base "
+        "model; without it, no champion.",
     )
     dataset: ArtifactPath | None = decides(
         None,
@@ -131,6 +131,15 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         ge=0,
         description="Points of CLIPScore that the LoRA may lose against the base on the content of the prompts; 3 with the "
         "miniature, whose scores are three times as high.",
+    )
+    champion_style_margin: float = decides(
+        0.05,
+        stage="deciding",
+        before=0.05,
+        ge=0,
+        allow_inf_nan=False,
+        description="So much farther from the style than the champion may the LoRA be: KID. EVALUATE_ADHERENCE_MARGIN holds "
+        "against the champion as well.",
     )
     bleed_margin: float | None = decides(
         None,

@@ -18,7 +18,7 @@ from service.artifacts.notes import Complete
 from service.artifacts.publishing import list_artifacts, read_manifest
 from service.diffusion.drawing import comparison
 from service.evaluation import judges
-from service.evaluation.gate import CRITERIA
+from service.evaluation.gate import CRITERIA, criteria
 from service.evaluation.judges import LoadedJudges
 from service.exits import Rejected
 from service.jobs.evaluate import evaluate
@@ -28,8 +28,9 @@ from service.settings.demo import DEMO_VARIABLES
 from service.settings.evaluate import EvaluateSettings
 from service.settings.infer import InferSettings
 from service.settings.promote import PromoteSettings
-from service.storage.interface import ObjectStore
+from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
+from tests.changed_lora import publish_changed, scaled
 from tests.integration.chain import SMALL
 
 
@@ -176,16 +177,62 @@ def test_without_bleed_nothing_is_drawn_for_it(without_drawing: ObjectStore) -> 
     assert found.finding("bleed").lora is None
 
 
-def test_a_new_champion_is_named_by_a_new_decision_which_takes_no_model(without_models: ObjectStore) -> None:
+def crown(store: ObjectStore, model: str, lora: str, scale: float = 1.0) -> evaluation.Champion:
+    version = read_manifest(store, lora).version
+    append(store, History.read(store, model), Entry(lora=lora, version=version, scale=scale))
+    return evaluation.Champion(lora=lora, version=version, scale=scale)
+
+
+def test_another_champion_is_drawn_alone_at_its_strength_and_the_lora_measured_against_it(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    before = read(store, evaluate(EvaluateSettings()))
+    publish_changed(store, "runs/demo/lora", "rival", scaled(0.5), tmp_path)
+    champion = crown(store, "with-rival", "runs/rival/lora", scale=0.8)
+    path = evaluate(EvaluateSettings(champion="with-rival"))
+    against = read(store, path)
+    assert against.champion == champion
+    assert [one.name for one in against.findings] == [one.name for one in criteria(champion=True)]
+    assert against.findings[: len(CRITERIA)] == before.findings
+    assert against.measurements is not None
+    assert before.measurements is not None
+    of, of_before = (read_measured(store, one) for one in (against.measurements, before.measurements))
+    assert of.images == of_before.images, "what was drawn is not drawn again"
+    assert of.champion_images is not None
+    drawn = fetch(store, of.champion_images, Path("unused"))
+    assert not (drawn / "base").exists()
+    pictures = sorted((drawn / "lora").glob("*.png"))
+    assert len(pictures) == len(of.prompts)
+    told = json.loads(Image.open(pictures[0]).text["sdlora"])  # type: ignore[attr-defined]
+    assert (told["lora"], told["lora_scale"]) == ("runs/rival/lora", 0.8)
+    page = (fetch(store, path, Path("unused")) / "index.html").read_text(encoding="utf-8")
+    assert "Champion above LoRA" in page
+    assert evaluate(EvaluateSettings(champion="with-rival")) == path
+
+
+def read_measured(store: ObjectStore, path: str) -> measurements.Measured:
+    return measurements.read_arrays(fetch(store, path, Path("unused"))).of
+
+
+def test_against_itself_a_lora_is_not_measured_and_the_champion_named_all_the_same(without_models: ObjectStore) -> None:
     before = evaluate(EvaluateSettings())
     assert evaluate(EvaluateSettings(champion="without-one")) == before
     assert read(without_models, before).champion is None
-    entry = Entry(lora="runs/other/lora", version="0" * 16)
-    append(without_models, History.read(without_models, "with-one"), entry)
-    against = evaluate(EvaluateSettings(champion="with-one"))
-    assert against != before
-    assert read(without_models, against).champion == evaluation.Champion(lora="runs/other/lora", version="0" * 16)
-    assert evaluate(EvaluateSettings(champion="with-one")) == against
+    champion = crown(without_models, "with-itself", "runs/demo/lora")
+    against = read(without_models, evaluate(EvaluateSettings(champion="with-itself")))
+    assert against.champion == champion
+    assert against.findings == read(without_models, before).findings
+
+
+def test_a_champion_whose_lora_is_gone_ends_the_evaluation_with_its_path_and_nothing_published(
+    without_models: ObjectStore,
+) -> None:
+    entry = Entry(lora="runs/gone/lora", version="0" * 16)
+    append(without_models, History.read(without_models, "with-none"), entry)
+    before = made(without_models)
+    with pytest.raises(NotFound, match="runs/gone/lora"):
+        evaluate(EvaluateSettings(champion="with-none"))
+    assert made(without_models) == before
 
 
 def test_what_was_evaluated_is_promoted_and_drawn_with_by_the_name_of_its_model(store: ObjectStore) -> None:

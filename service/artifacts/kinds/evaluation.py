@@ -85,6 +85,9 @@ class Finding(BaseModel):
     gain: Interval | None = Field(
         description="What the LoRA gains over the base, more is better, and its interval; null where shares decide."
     )
+    against: Literal["base", "champion"] = Field(
+        "base", description="What the LoRA was compared with; the figure of the champion, too, stands under `base`."
+    )
     threshold: float | None = Field(
         description="What the figure or the interval was held against; null: it only informs."
     )
@@ -129,6 +132,7 @@ class Champion(BaseModel):
 
     lora: str = Field(description="Path of its LoRA below ARTIFACTS_URI.")
     version: str = Field(description="Version of this LoRA, the hash of its content.")
+    scale: float = Field(1.0, description="Strength at which it reigned.")
 
 
 class Evaluation(BaseModel):

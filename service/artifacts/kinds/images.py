@@ -1,4 +1,7 @@
-"""Images that were drawn of prompts: base/ by the base model, lora/ with the LoRA at the same seeds, and both in one grid."""
+"""Images that were drawn of prompts: base/ by the base model, lora/ with the LoRA at the same seeds, and both in one grid.
+
+Those of a champion, which `evaluate` compares another LoRA with, are lora/ alone.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

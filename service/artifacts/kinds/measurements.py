@@ -40,6 +40,9 @@ class Measured(BaseModel):
 
     schema_version: Literal[1] = 1
     images: str = Field(description="Path of the measured images below ARTIFACTS_URI.")
+    champion_images: str | None = Field(
+        None, description="Path of the champion's, of the same prompts and seeds; null where no other LoRA reigned."
+    )
     prompts: list[str] = Field(description="The prompt of each picture; base and LoRA drew the same ones.")
     variations: int = Field(gt=0, description="Pictures of each side for each prompt.")
     held_out: list[str] = Field(description="Names of the held-out images.")

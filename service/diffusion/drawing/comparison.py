@@ -1,4 +1,4 @@
-"""The same prompts and seeds by the base model and by the LoRA: drawn once, published as images, read again."""
+"""The same prompts and seeds by the base model and by LoRAs: drawn once, published as images, read again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +34,7 @@ class Comparison:
 
     Each of the prompts is drawn with the seeds seed, seed + 1, … as often as there are variations. lora: its path below
     ARTIFACTS_URI; lora_scale: its strength; recipe: the identity of the images; place: where such images lie, by run and key.
+    with_base: False draws with the LoRA alone, where the base's pictures are there already.
     """
 
     prompts: Sequence[str]
@@ -44,6 +45,7 @@ class Comparison:
     lora_scale: float
     recipe: Mapping[str, Any]
     place: Callable[[str, str], Place] = layout.Images
+    with_base: bool = True
 
     @property
     def requests(self) -> list[Request]:
@@ -73,12 +75,13 @@ def _draw_and_publish(run: Run, settings: DiffusionSettings, comparison: Compari
     base, lora = _draw(pipeline, comparison, lora_folder, [_kept(run, result.key, side) for side in (BASE, LORA)])
     with scratch_folder(settings.work_dir) as folder:
         origin = Origin(comparison.drawing, settings.model_base, pipeline.sampler, comparison.recipe)
-        of_base = replace(origin, recipe={**comparison.recipe, "lora": None, "lora_version": None})
-        write_pictures(folder / BASE, base, comparison.requests, of_base)
         write_pictures(folder / LORA, lora, comparison.requests, origin)
-        above, below = (by_prompt(side, comparison.variations) for side in (base, lora))
-        grid = comparison_grid(comparison.prompts, above, below)
-        write_grid(folder / GRID, grid, base[0].size, comparison.requests, origin)
+        if comparison.with_base:
+            of_base = replace(origin, recipe={**comparison.recipe, "lora": None, "lora_version": None})
+            write_pictures(folder / BASE, base, comparison.requests, of_base)
+            above, below = (by_prompt(side, comparison.variations) for side in (base, lora))
+            grid = comparison_grid(comparison.prompts, above, below)
+            write_grid(folder / GRID, grid, base[0].size, comparison.requests, origin)
         recipe = comparison.recipe
         images.write(run.store, folder, path=result.path, lora=comparison.lora, recipe=recipe)
     log.info("images published", images=result.path, count=len(base) + len(lora))
@@ -87,8 +90,11 @@ def _draw_and_publish(run: Run, settings: DiffusionSettings, comparison: Compari
 def _draw(
     pipeline: Pipeline, comparison: Comparison, lora: Path, kept: Sequence[KeptPictures]
 ) -> tuple[list[Image.Image], list[Image.Image]]:
+    """The pictures of both sides, of the base none where it is not asked for."""
     requests, drawing = comparison.requests, comparison.drawing
-    base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", kept[0])
+    base = []
+    if comparison.with_base:
+        base = draw_pictures(pipeline, requests, drawing, "drawing with the base model", kept[0])
     pipeline.put_on_lora(lora, comparison.lora_scale)
     return base, draw_pictures(pipeline, requests, drawing, "drawing with the LoRA", kept[1])
 

@@ -18,6 +18,8 @@ from service.settings.evaluate import EvaluateSettings
 class Figures:
     """What was measured of both sides; `base` is None where only the LoRA has a figure, `gain` where that alone decides.
 
+    base: of what the LoRA is compared with, which may be the champion.
+
     doubt: where the width of the gain's interval comes from, of a gain that more prompts or images would tell better.
     """
 
@@ -49,6 +51,7 @@ class Criterion:
     has a threshold. threshold: by the settings; None only informs.
     clauses: for each outcome that the rule can give, for figures that are not finite (which reject), and for none where
     that can be, a part of a sentence in which {base}, {lora}, {gain} and {threshold} are replaced.
+    against: what the LoRA is compared with.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Criterion:
     rule: Rule
     clauses: Mapping[Outcome | Literal["not finite", "not measured"], str]
     unit: Unit = ""
+    against: Literal["base", "champion"] = "base"
 
     def examine(self, measurements: Measurements, settings: EvaluateSettings) -> Finding:
         """What this criterion finds in the measurements."""
@@ -93,6 +97,7 @@ class Criterion:
             "lora": figures and figures.lora,
             "gain": figures and figures.gain,
             "threshold": threshold,
+            "against": self.against,
         }
 
     def _shown(self, threshold: float) -> str:

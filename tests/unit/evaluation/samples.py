@@ -71,7 +71,7 @@ def patterns(seed: int, count: int, red: tuple[int, int] = (0, 256)) -> Pictures
 
 
 def sample(folder: Path, base: Pictures, lora: Pictures, variations: int = 1, **more: Any) -> Sample:
-    """Pictures of both sides, of `variations` for each prompt. more: held_out, training, without_style."""
+    """Pictures of both sides, of `variations` for each prompt. more: held_out, training, without_style, champion."""
     dataset = DataSet(folder)
     prompts = [f"8-bit illustration, a {number // variations}" for number in range(len(base))]
     splits = {name: dataset.images(name, more.pop(name, patterns(7, 6))) for name in ("held_out", "training")}

@@ -1,5 +1,7 @@
 """Each measurement finds what is known to be in pictures that were made for it, and nothing where there is nothing."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from pydantic import ValidationError
 
 from service.evaluation.criteria.bleed import BLEED
 from service.evaluation.criteria.broken import BROKEN
+from service.evaluation.criteria.champion import CHAMPION_ADHERENCE, CHAMPION_STYLE
 from service.evaluation.criteria.cmmd import CMMD
 from service.evaluation.criteria.criterion import Criterion
 from service.evaluation.criteria.diversity import DIVERSITY
@@ -16,7 +19,7 @@ from service.evaluation.criteria.memorisation import COPIES, COSINES, MEMORISATI
 from service.evaluation.criteria.similarity import SIMILARITY
 from service.evaluation.sample import Sides
 from service.settings.evaluate import EvaluateSettings
-from tests.unit.evaluation.samples import SIDE, Pictures, finding, patterns, sample
+from tests.unit.evaluation.samples import SIDE, Colours, Pictures, finding, patterns, sample
 
 BLUE, RED = (0, 40), (215, 256)
 
@@ -168,3 +171,38 @@ def test_bleed_is_the_style_in_pictures_that_nobody_asked_it_for(tmp_path: Path)
 def test_a_threshold_of_what_will_not_be_measured_is_refused(settings: dict[str, float], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         EvaluateSettings(**settings)
+
+
+def test_a_lora_may_be_as_near_to_the_style_as_the_champion_or_nearer_and_not_farther(tmp_path: Path) -> None:
+    held_out = patterns(2, 24, RED)
+    blue, red = patterns(0, 24, BLUE), patterns(1, 24, RED)
+
+    def outcome(lora: Pictures, champion: Pictures, **margin: float) -> str | None:
+        of = sample(tmp_path, blue, lora, held_out=held_out, champion=champion)
+        found = finding(CHAMPION_STYLE, of, **margin)
+        assert found.against == "champion"
+        return found.outcome
+
+    assert outcome(red, blue) == "promote"
+    assert outcome(red, red) == "promote"
+    assert outcome(blue, red) == "reject"
+    assert outcome(blue, red, champion_style_margin=9.0) == "promote"
+
+
+def test_a_lora_that_follows_prompts_less_than_the_champion_is_rejected(tmp_path: Path) -> None:
+    blue, red = patterns(0, 24, BLUE), patterns(1, 24, RED)
+
+    class Reddest(Colours):
+        def clip_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+            return [float(np.asarray(image)[..., 0].mean()) for image, _ in zip(images, prompts, strict=True)]
+
+    def outcome(lora: Pictures, champion: Pictures) -> str | None:
+        of = replace(sample(tmp_path, blue, lora, champion=champion), judges=Reddest())
+        return finding(CHAMPION_ADHERENCE, of).outcome
+
+    assert [outcome(red, blue), outcome(red, red), outcome(blue, red)] == ["promote", "promote", "reject"]
+
+
+def test_what_asks_for_a_champion_s_pictures_without_one_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="the sample has none"):
+        CHAMPION_STYLE.measure(sample(tmp_path, patterns(0, 4), patterns(1, 4)))

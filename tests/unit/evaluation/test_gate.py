@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.artifacts.kinds.evaluation import Interval
 from service.evaluation.criteria.criterion import Figures
-from service.evaluation.gate import CRITERIA, SEVERITY, Decision, decide
+from service.evaluation.gate import AGAINST_CHAMPION, CRITERIA, SEVERITY, Decision, criteria, decide
 from service.settings.evaluate import EvaluateSettings
 
 SETTINGS = EvaluateSettings(live_share=0.95, adherence_margin=1.0)
@@ -215,9 +215,30 @@ def test_the_decision_is_the_worst_that_a_finding_says(measured: Measured) -> No
     assert all((finding.clause in decided.reason) == (finding.outcome == decided.outcome) for finding in judged)
 
 
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((-0.3, -0.4, -0.2), "reject"),
+        ((-0.1, -0.2, 0.0), "hold"),
+        ((0.0, -0.1, 0.1), "promote"),
+        ((0.2, 0.1, 0.3), "promote"),
+    ],
+)
+def test_a_good_lora_is_promoted_when_it_is_for_certain_no_worse_than_the_champion_by_more_than_the_margin(
+    ends: Ends, expected: str
+) -> None:
+    strict = EvaluateSettings(champion_style_margin=0.1, adherence_margin=0.1)
+    good = [one.finding(GOOD[one.name], one.threshold(SETTINGS)) for one in CRITERIA]
+    for criterion in AGAINST_CHAMPION:
+        found = criterion.finding(gained(*ends), criterion.threshold(strict))
+        assert decide([*good, found]).outcome == expected
+        assert "champion" in found.clause
+
+
 def test_every_criterion_has_a_name_of_its_own_and_a_word_for_whatever_it_may_say() -> None:
-    assert len({one.name for one in CRITERIA}) == len(CRITERIA)
-    for criterion in CRITERIA:
+    every = criteria(champion=True)
+    assert len({one.name for one in every}) == len(every)
+    for criterion in every:
         for figures in (
             Figures(0.0, value, Interval(value, *ends)) for value, *ends in ((0, -9, 9), (9, 9, 9), (-9, -9, -9))
         ):
