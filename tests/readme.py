@@ -20,17 +20,27 @@ from tests import formats
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 SETTINGS_PAGE = ROOT / "service" / "settings" / "README.md"
-INTRODUCTION = """# Settings
+INTRODUCTION = r"""# Settings
 
 Every variable is also a flag, and `sdlora JOB --help` explains it; `sdlora config` shows them all with their values. A misspelt
 variable with one of our prefixes is an error. What *decides* is part of the result's identity: of two values come two results,
 and a training that is half done does not go on with another. Everything else may be turned between two attempts.
 
-Quotes, blanks, line ends and byte order marks around a value, as env files and ConfigMaps add them, are not part of it.
-An empty value stands for the default; only `DATA_PREP_STYLE` can be empty on purpose. What Kubernetes sets for a service of the
-namespace (`TRAIN_SERVICE_HOST`, `TRAIN_PORT=tcp://…`) is ignored.
+What cannot be meant is refused in under a second, before anything is written:
 
-`make readme` writes this page from the classes in this folder, where each setting is declared once."""
+| Given | Taken for |
+|---|---|
+| `'"miniature"'`, `'x\n'`, `' /tmp/x'`, a byte order mark: as env files, ConfigMaps and Secrets deliver values | what is inside; keys of AWS and the hub too |
+| a quote at one end alone, a control or invisible character | 78 that shows the character |
+| nothing (`TRAIN_RANK=`) | the default; `DATA_PREP_STYLE=` means no style |
+| `gs://b`, `s3:/b`, `S3://b`, or whatever else is neither `s3://bucket/prefix` nor meant as a folder | 78, and no folder of that name |
+| `inf`, `nan`, a seed over 2^63 − 1, a billion processes | 78 with the bound |
+| `TRAIN_MAX_STEP`: a name with one of our prefixes that is no setting | 78 with the nearest one |
+| `TRAIN_SERVICE_HOST`, `TRAIN_PORT=tcp://…`: what Kubernetes tells of a service named `train` | ignored, with one line |
+| `MODEL_BASE=miniature` beside a `MODEL_VAE` that does not fit | 78 with the pair |
+| `DATA_PREP_EXTRA_FORMATS=heic` where its decoder is not installed | 78 with the way to get it |
+
+`make readme` writes this page from the classes in this folder, where each setting is declared once."""  # noqa: E501
 SECTIONS: dict[str, type[BaseSettings]] = {
     "All jobs": CommonSettings,
     "Notification": NotifySettings,

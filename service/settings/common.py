@@ -73,7 +73,8 @@ class CommonSettings(NotifySettings, S3Settings):
     log_level: Annotated[LogLevel, BeforeValidator(lower_case)] = only_how(
         "info",
         validation_alias="log_level",
-        description="Events from this level on. debug: each point of the curves and each image that is left out as well.",
+        description="Events from this level on. debug: each point of the curves, each image that is left out, and the progress "
+        "of loops that are over in a moment as well.",
     )
     outcome_file: LocalPath | None = only_how(
         None,
