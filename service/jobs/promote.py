@@ -16,6 +16,7 @@ from service.artifacts.manifest import MANIFEST_NAME
 from service.artifacts.notes import Complete
 from service.artifacts.releasing import follow, release
 from service.exits import BadData, MissingInput, Rejected
+from service.lineage.withdrawn import withdrawn_images
 from service.notification import notify_champion
 from service.outcome import add_facts
 from service.settings.promote import PromoteSettings
@@ -28,8 +29,9 @@ log = structlog.get_logger(__name__)
 def promote(settings: PromoteSettings) -> str:
     """Appends an entry to the history of the model, and copies the LoRA. Returns the key of the champion's entry.
 
-    Raises Rejected, with nothing changed, unless the evaluation says `promote` and was made against the champion of now;
-    PROMOTE_FORCE overrules that, and the entry says so. What is the champion by this evaluation already stays.
+    Raises Rejected, with nothing changed, unless the evaluation says `promote`, was made against the champion of now, and no
+    image of the data set was withdrawn; PROMOTE_FORCE overrules that, and the entry says so. What is the champion by this
+    evaluation already stays.
     """
     store, model = open_store(settings.artifacts_uri), settings.named_model()
     path = settings.evaluation or newest_evaluation(store, settings.run_id)
@@ -44,7 +46,7 @@ def promote(settings: PromoteSettings) -> str:
 
     if lora.version in history.retired:
         raise Rejected(f"{lora.path} was withdrawn from the registry of {model}, for ever: promote another LoRA")
-    objection = objection_to(found, path, lora, champion)
+    objection = objection_to(found, path, lora, champion) or withdrawal_of(store, lora)
     if objection and not settings.force:
         raise Rejected(f"{objection}; nothing was changed (PROMOTE_FORCE, with a reason, overrules it)")
     entry = Entry.made_now(
@@ -107,6 +109,18 @@ def objection_to(found: Evaluation, path: str, lora: Lora, champion: Entry | Non
         now = champion.lora if champion else "none"
         return f"{path} was made against {then}, and the champion is {now} now: run evaluate again, with PROMOTE_MODEL"
     return ""
+
+
+def withdrawal_of(store: ObjectStore, lora: Lora) -> str:
+    """What speaks against a LoRA that was trained on images which are withdrawn by now; empty when none is."""
+    found = withdrawn_images(store, lora.dataset) if lora.parents else {}
+    if not found:
+        return ""
+    name, reason = next(iter(found.items()))
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return (
+        f"{lora.path} was trained on {name} of {lora.dataset}{more}, withdrawn since: {reason}; train it again without"
+    )
 
 
 def step_of(store: ObjectStore, lora: Lora) -> int | None:

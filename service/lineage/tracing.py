@@ -108,7 +108,7 @@ def archive_of(store: ObjectStore, stop_check: StopCheck) -> Archive:
         try:
             manifest = read_manifest(store, path)
             if manifest.kind == Dataset.KIND:
-                found.datasets[path] = _known(path, manifest, provenance(store, path, manifest))
+                found.datasets[path] = known(path, manifest, provenance(store, path, manifest))
             found.manifests[path] = manifest
         except NotFound:
             return  # deleted since the listing
@@ -194,7 +194,8 @@ def exclusion_of(found: Trace, reason: str) -> Exclusion:
     return Exclusion(images=[ExcludedImage(name=found.image, marks=sorted(marks))], reason=reason)
 
 
-def _known(path: str, manifest: Manifest, entries: Sequence[Provenance]) -> KnownDataset:
+def known(path: str, manifest: Manifest, entries: Sequence[Provenance]) -> KnownDataset:
+    """What the data set at `path` tells of its images. entries: its provenance, empty where it has none."""
     files = file_hashes(manifest)
     told = {entry.file_name for entry in entries}
     # Of a data set that was made by other means no more is known than its files.
@@ -223,7 +224,7 @@ def _traced(dataset: KnownDataset, ranks: Mapping[int, How]) -> TracedDataset:
             how=ranks[entry.rank],
             file_name=entry.file_name,
             reason=entry.reason,
-            marks=_marks(dataset, entry),
+            marks=marks_of(dataset, entry),
         )
         for entry in dataset.entries
         if entry.rank in ranks
@@ -231,7 +232,8 @@ def _traced(dataset: KnownDataset, ranks: Mapping[int, How]) -> TracedDataset:
     return TracedDataset(path=dataset.path, images=traced, holds=any(image.file_name for image in traced))
 
 
-def _marks(dataset: KnownDataset, entry: Provenance) -> list[str]:
+def marks_of(dataset: KnownDataset, entry: Provenance) -> list[str]:
+    """All that a data set knows a candidate by, as DATA_PREP_EXCLUDE takes it."""
     look = look_of_entry(entry)
     told = {entry.origin, without_fragment(entry.origin), *dataset.hashes(entry), *([str(look)] if look else [])}
     return sorted(mark for mark in told if is_mark(mark))

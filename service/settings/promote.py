@@ -58,8 +58,8 @@ class PromoteSettings(ChangeSettings):
     )
     force: Text = only_how(
         "",
-        description="A reason to promote although the evaluation does not say so, or is of an older champion; it is recorded, "
-        "with what it overrules.",
+        description="A reason to promote although the evaluation does not say so, is of an older champion, or of a LoRA that "
+        "was trained on an image which is withdrawn by now; it is recorded, with what it overrules.",
     )
     reason: Text = only_how("", description="Why, for people; without it, the reason that the evaluation gives.")
 

@@ -8,8 +8,9 @@ from service.artifacts.history import History
 from service.artifacts.kinds.exclusions import read_all
 from service.exits import ExitCode
 from service.jobs import retire as retiring
+from service.lineage.withdrawn import withdrawn_images
 from service.storage.opening import open_store
-from tests.releases import MODEL, Jobs, copied, entries, reigning, trained
+from tests.releases import MODEL, Jobs, copied, entries, evaluated, reigning, trained
 from tests.unit.lineage.records import Published, publish
 from tests.unit.lineage.records import entry as entry_of
 from tests.watched import Killed, Mortal, MortalWithConditions
@@ -80,6 +81,30 @@ def test_what_cannot_be_read_is_told_after_the_rest_was_withdrawn(of_an_image: J
     of_an_image.store.put("runs/never-promoted/lora/MANIFEST.json", b"{")
     assert "runs/never-promoted/lora" in of_an_image("retire", ExitCode.BAD_DATA, **WITHDRAWN_IMAGE)
     assert (reigning(of_an_image.store), len(read_all(of_an_image.store))) == ("runs/one/lora", 1)
+
+
+def test_a_lora_that_descends_from_a_withdrawn_image_is_promoted_nowhere_any_more_but_by_force(
+    of_an_image: Jobs,
+) -> None:
+    jobs = of_an_image
+    jobs("retire", **WITHDRAWN_IMAGE)
+    evaluated(jobs.store, "never-promoted")
+    refused = jobs("promote", ExitCode.REJECTED, RUN_ID="never-promoted", PROMOTE_MODEL="newer")
+    assert "trained on train/0.png of datasets/blocks/" in refused
+    assert "asked for by its owner" in refused
+    assert entries(jobs.store, "newer") == {}
+    jobs("promote", RUN_ID="never-promoted", PROMOTE_MODEL="newer", PROMOTE_FORCE="its owner agrees now")
+    assert "withdrawn since" in History.read(jobs.store, "newer").entries[-1].overruled
+    jobs.promote("four")
+
+
+def test_an_image_that_was_left_out_or_whose_data_set_is_gone_speaks_against_no_lora(of_an_image: Jobs) -> None:
+    left_out = entry_of(0, URL, reason="too_small", sha256="1" * 64)
+    captions = {"train/1.png": "a dog", "validation/1.png": "a"}
+    path = publish(of_an_image.store, of_an_image.folder / "other", Published(captions, [left_out]), "other")
+    of_an_image("retire", **WITHDRAWN_IMAGE)
+    assert withdrawn_images(of_an_image.store, path) == {}
+    assert withdrawn_images(of_an_image.store, "datasets/gone/0123456789abcdef") == {}
 
 
 @pytest.mark.parametrize("kind", [Mortal, MortalWithConditions], ids=["agreed on", "conditional writes"])
