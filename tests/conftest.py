@@ -23,6 +23,7 @@ OURS = (
     "ROLLBACK_",
     "RETIRE_",
     "CHAMPION_",
+    "PREFETCH_",
     "PRUNE_",
     "DIFF_",
     "TRACE_",

@@ -19,6 +19,7 @@ from service.artifacts.kinds import (
     images,
     lora,
     measurements,
+    model,
     registry,
     rows,
     samples,
@@ -50,6 +51,7 @@ KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
     ),
     (samples, [layout.Samples], []),
     (tensorboard, [layout.Tensorboard], []),
+    (model, [layout.Model], []),
     (rows, [layout.Latents, layout.Prompts], []),
 ]
 NOTES: list[tuple[type[Place], list[type]]] = [

@@ -18,6 +18,10 @@ class Dataset(Place, template="datasets/{name}/{version}", swept=True):
     version: str
 
 
+class Models(Place, template="models"):
+    """All models that were mirrored from the hub."""
+
+
 class Model(Place, template="models/{model}/{revision}", swept=True):
     """Weights of a model, mirrored from the hub."""
 

@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from service.artifacts.publishing import read_manifest
+from service.artifacts.stored import key_of, name_of
 from service.checks.result import CheckResult, CheckStatus, ok, warning
 from service.checks.stores import open_impatiently
 from service.diffusion.families import family_name
 from service.diffusion.hub import ANSWER_SECONDS, hub_error
-from service.diffusion.models import ModelFiles, locate_model
+from service.diffusion.models import ModelFiles, locate_model, mirror_of
 from service.exits import BadData, MissingInput, StorageUnreachable
+from service.settings.catalogue import all_settings
 from service.settings.models import MINIATURE, OF_BASE, BaseModelSettings, ModelSettings
+from service.storage.interface import ObjectStore
 
 # What every model of its kind has at its root.
 CARDS = {
@@ -19,6 +24,16 @@ CARDS = {
     "model_clip": "config.json",
 }
 WEIGHTS = (".safetensors", ".bin")
+
+
+def models_of(job: str) -> tuple[str, ...]:
+    """The fields of the models that a job will load; all that it may load where its settings are refused."""
+    settings = all_settings()[job]
+    assert issubclass(settings, ModelSettings)
+    try:
+        return settings().models()
+    except ValidationError:
+        return settings.known_models()
 
 
 def check_model(settings: ModelSettings, field: str) -> CheckResult:
@@ -35,8 +50,8 @@ def _check_files(settings: ModelSettings, field: str) -> CheckResult:
     check = f"model {field.removeprefix('model_')}"
     if field == "model_vae" and name == OF_BASE:
         return ok(check, "the base model's own")
-    if name.startswith("s3://"):
-        return _check_mirror(check, variable, name, CARDS[field])
+    if mirror := mirror_of(settings, field, open_impatiently):
+        return _check_mirror(check, variable, *mirror, CARDS[field])
     files = locate_model(settings, field)
     if "revision" in files.options:
         return _check_hub(check, files, CARDS[field])
@@ -44,13 +59,12 @@ def _check_files(settings: ModelSettings, field: str) -> CheckResult:
     return ok(check, "the miniature" if name == MINIATURE else f"the folder {files.name}")
 
 
-def _check_mirror(check: str, variable: str, uri: str, card: str) -> CheckResult:
+def _check_mirror(check: str, variable: str, store: ObjectStore, path: str, card: str) -> CheckResult:
     """The manifest and the sizes of the files; their contents are verified when they are fetched."""
-    store = open_impatiently(uri)
-    manifest = read_manifest(store, "")
+    manifest, uri = read_manifest(store, path), name_of(store, path)
     _require_model({file.path for file in manifest.files}, ModelFiles(variable, uri, {}), card)
-    sizes = {entry.key: entry.size for entry in store.list("")}
-    wrong = [file.path for file in manifest.files if sizes.get(file.path) != file.size]
+    sizes = {entry.key: entry.size for entry in store.list(key_of(path, ""))}
+    wrong = [file.path for file in manifest.files if sizes.get(key_of(path, manifest.name_of(file))) != file.size]
     if wrong:
         raise BadData(
             f"{variable}={uri} is damaged: {len(wrong)} of {len(manifest.files)} files are missing or cut off, such as "

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from service.artifacts.stored import key_of
 from service.diffusion import sd15
-from service.diffusion.models import loading, locate_model
+from service.diffusion.models import loading, locate_model, mirror_of
 from service.exits import BadConfiguration, BadData
 from service.settings.models import BaseModelSettings
 from service.storage.interface import NotFound
-from service.storage.opening import open_store
 
 if TYPE_CHECKING:
     from service.diffusion.family import Family
@@ -61,9 +61,10 @@ def family_name(settings: BaseModelSettings) -> FamilyName:
 
 def _read_index(settings: BaseModelSettings) -> str | None:
     """The text of MODEL_BASE's index, without fetching the model; None where there is none."""
-    if settings.model_base.startswith("s3://"):
+    if mirror := mirror_of(settings, "model_base"):
+        store, path = mirror
         try:
-            return open_store(settings.model_base).get(INDEX_NAME).decode()
+            return store.get(key_of(path, INDEX_NAME)).decode()
         except NotFound:
             return None
     files = locate_model(settings, "model_base")

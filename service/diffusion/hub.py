@@ -1,7 +1,10 @@
-"""The model hub: whether it answers, and what its refusals mean."""
+"""The model hub: whether it answers, what it has, and what its refusals mean."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tenacity import wait_exponential_jitter
 
@@ -14,6 +17,30 @@ ATTEMPTS = 3
 PAUSE = wait_exponential_jitter(multiplier=1, max=15)
 """Seconds before each repetition of a question that the hub did not answer."""
 
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a model as the hub tells of it: bytes, and the sha256 of a large file or the git blob's sha1 of any other."""
+
+    path: str
+    size: int
+    sha256: str | None
+    sha1: str | None
+
+    def is_whole(self, copy: Path) -> bool:
+        """Whether `copy` is what the hub says of the file."""
+        if not copy.is_file() or copy.stat().st_size != self.size:
+            return False
+        with copy.open("rb") as source:
+            if self.sha256 is not None:
+                return hashlib.file_digest(source, "sha256").hexdigest() == self.sha256
+            blob = hashlib.sha1(b"blob %d\0" % self.size)
+            while part := source.read(2**20):
+                blob.update(part)
+        return blob.hexdigest() == self.sha1
+
 
 def ask_hub(name: str, revision: str, where: str) -> None:
     """Returns when the hub has this revision; asks again where it does not answer. Asks nothing in offline mode.
@@ -23,12 +50,51 @@ def ask_hub(name: str, revision: str, where: str) -> None:
     """
     from huggingface_hub import HfApi, constants
 
-    if constants.HF_HUB_OFFLINE:
-        return
+    if not constants.HF_HUB_OFFLINE:
+        _patiently(lambda: HfApi().model_info(name, revision=revision, timeout=ANSWER_SECONDS), where)
+
+
+def files_on_hub(name: str, revision: str, where: str) -> list[HubFile]:
+    """All files of a revision. Raises what `ask_hub` does."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    info = _patiently(
+        lambda: api.model_info(name, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS), where
+    )
+    return [
+        HubFile(found.rfilename, found.size or 0, found.lfs.sha256 if found.lfs else None, found.blob_id)
+        for found in info.siblings or []
+    ]
+
+
+def download(name: str, revision: str, file: HubFile, target: Path, where: str) -> None:
+    """A file of a revision to `target`; what is there of it already is taken for its beginning.
+
+    Raises what `ask_hub` does. Whether it is what the hub says of it is for the caller to see.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    # Not hf_hub_download: what it has of a file is gone with its process.
+    url, headers = hf_hub_url(name, file.path, revision=revision), build_hf_headers() | {"Accept-Encoding": "identity"}
 
     def ask() -> None:
+        with target.open("ab") as part:
+            if part.tell() > file.size:
+                part.truncate(0)
+            http_get(url, part, resume_size=part.tell(), headers=headers, expected_size=file.size)
+
+    _patiently(ask, where)
+
+
+def _patiently(question: Callable[[], Answer], where: str) -> Answer:
+    """What the hub answers, in the end."""
+
+    def ask() -> Answer:
         try:
-            HfApi().model_info(name, revision=revision, timeout=ANSWER_SECONDS)
+            return question()
         except Exception as error:
             meaning = hub_error(error, where)
             if meaning is None:
@@ -37,7 +103,7 @@ def ask_hub(name: str, revision: str, where: str) -> None:
 
     seconds = RemoteSettings().retry_seconds
     patience = Patience("the model hub", attempts=ATTEMPTS, seconds=seconds, pause=PAUSE, told_after=0)
-    patience.ask(ask, lambda error: isinstance(error, StorageUnreachable))
+    return patience.ask(ask, lambda error: isinstance(error, StorageUnreachable))
 
 
 def in_cache(name: str, revision: str) -> bool:

@@ -14,16 +14,14 @@ from rich.table import Table
 from service import stopping
 from service.checks.configuration import check_notification, check_settings
 from service.checks.machine import check_disk, check_gpu, check_shared_memory
-from service.checks.models import check_model
+from service.checks.models import check_model, models_of
 from service.checks.result import CheckResult, CheckStatus, first_failure, result_of
 from service.checks.storage import storage_checks
 from service.exits import BadConfiguration, ChecksFailed
 from service.logs import configure_logs, on_terminal
 from service.outcome import add_facts
 from service.redaction import redacted, secrets_of
-from service.settings.catalogue import all_settings
 from service.settings.doctor import DoctorSettings
-from service.settings.models import ModelSettings
 from service.settings.variables import explain_validation
 
 COLOURS = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILURE: "bold red"}
@@ -69,22 +67,12 @@ def _all_checks(settings: DoctorSettings, refused: Set[str]) -> Iterator[CheckRe
     yield result_of("shared memory", check_shared_memory)
     if "artifacts_uri" not in refused:
         yield from storage_checks(settings.artifacts_uri)
-    for field in dict.fromkeys(field for job in settings.jobs for field in _models_of(job)):
+    for field in dict.fromkeys(field for job in settings.jobs for field in models_of(job)):
         stopping.check()
         if field not in refused:
             yield result_of(f"model {field.removeprefix('model_')}", partial(check_model, settings, field))
     stopping.check()
     yield result_of("GPU", lambda: check_gpu(settings.require_gpu))
-
-
-def _models_of(job: str) -> tuple[str, ...]:
-    """The fields of the models that a job will load; all that it may load where its settings are refused."""
-    settings = all_settings()[job]
-    assert issubclass(settings, ModelSettings)
-    try:
-        return settings().models()
-    except ValidationError:
-        return settings.known_models()
 
 
 def _read_what_can_be_read(flags: list[str]) -> tuple[DoctorSettings, set[str]]:

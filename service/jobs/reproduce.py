@@ -16,6 +16,7 @@ from service.artifacts.kinds.lora import Lora
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import Manifest
 from service.artifacts.notes import Config
+from service.artifacts.publishing import list_artifacts
 from service.exits import BadConfiguration, BadData
 from service.jobs.evaluate import evaluate
 from service.jobs.train import train
@@ -24,6 +25,7 @@ from service.lineage.reproduction_text import summary, tables
 from service.outcome import add_facts
 from service.settings.evaluate import EvaluateSettings
 from service.settings.identity import settings_of
+from service.settings.models import FamilySettings
 from service.settings.reproduce import ReproduceSettings
 from service.settings.train import TrainSettings
 from service.storage.interface import NotFound, ObjectStore
@@ -54,6 +56,8 @@ def reproduce(settings: ReproduceSettings) -> None:
     for path, manifest in then.manifests.items():
         if manifest.kind == Dataset.KIND or (manifest.kind == Lora.KIND and not trained_here(path)):
             copy_artifact(store, path, scratch, settings.work_dir, stopping.check)
+    for path in mirrors(store, then):
+        copy_artifact(store, path, scratch, settings.work_dir, stopping.check)
     places = {"artifacts_uri": scratch.uri, "work_dir": settings.work_dir, "log_format": settings.log_format}
     remarks = []
     for path, manifest in then.manifests.items():
@@ -74,6 +78,15 @@ def reproduce(settings: ReproduceSettings) -> None:
 def made(store: ObjectStore, path: str, work_dir: Path) -> Made:
     """An evaluation and what it rests on. Raises NotFound without one, BadConfiguration for anything else."""
     return Made(path=path, decision=read(store, path, work_dir).decision, manifests=ancestry(store, path))
+
+
+def mirrors(store: ObjectStore, then: Made) -> list[str]:
+    """Paths of the models that it was made with, as far as the store has them: the jobs look for them in their own store."""
+    recipes = [manifest.settings for manifest in then.manifests.values()]
+    fields = FamilySettings.known_models()
+    named = {(recipe.get(field), recipe.get(f"{field}_revision")) for recipe in recipes for field in fields}
+    stored = list_artifacts(store, layout.Models().path)
+    return [path for path in stored if (place := layout.Model.parse(path)) and (place.model, place.revision) in named]
 
 
 def scratch_store(settings: ReproduceSettings, then: Made) -> ObjectStore:

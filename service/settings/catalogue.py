@@ -57,6 +57,7 @@ JOBS = {
         Job("champion", "who is the champion, who was it when, and why", "promote.ChampionSettings", answers=True),
         Job("demo", "the first four on the miniature, on a CPU, with no network", "demo.DemoSettings"),
         Job("doctor", "what would fail, before a GPU hour is spent on it", "doctor.DoctorSettings", reads_flags=True),
+        Job("prefetch", "models of the hub mirrored into the store, where the jobs take them", "prefetch.PrefetchSettings"),
         Job("prune", "old checkpoints and leftovers out; lists first what it would delete", "prune.PruneSettings"),
         Job("diff", "two data sets → what changed: images, captions, hosts, licences", "diff.DiffSettings", answers=True),
         Job("trace", "an image → the data sets, LoRAs, champions and pictures that descend from it", "trace.TraceSettings",

@@ -16,12 +16,15 @@ def _in_chain(jobs: list[str]) -> list[str]:
     return jobs
 
 
+ChainJobs = Annotated[StringList, AfterValidator(_in_chain)]
+
+
 class DoctorSettings(FamilySettings):
     """Says what would fail: settings, storage, models, GPU, disk."""
 
     model_config = prefixed("doctor")
 
-    jobs: Annotated[StringList, AfterValidator(_in_chain)] = only_how(
+    jobs: ChainJobs = only_how(
         list(CHAIN),
         min_length=1,
         description="The jobs that are to run here: their settings are checked, and that the models they load are there.",

@@ -71,7 +71,7 @@ def test_validation_is_strict_about_fields_that_do_not_exist() -> None:
 
 
 def test_there_is_a_job_for_each_stage_for_the_parts_of_a_divided_one_and_for_what_comes_before_and_after() -> None:
-    stages = {"doctor", "data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate"}
+    stages = {"doctor", "prefetch", "data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate"}
     after = {"promote", "rollback", "retire", "trace", "prune"}
     assert {f"{stage}-job.yaml" for stage in stages | after} == set(JOB_MANIFESTS)
 

@@ -30,6 +30,7 @@ REFUSED = {
     "retire": ("PROMOTE_MODEL", "no/name"),
     "champion": ("CHAMPION_ON", "yesterday"),
     "demo": ("RUN_ID", "no/name"),
+    "prefetch": ("PREFETCH_JOBS", "nothing"),
     "prune": ("PRUNE_KEEP_LAST", "0"),
     "diff": ("DIFF_BEFORE", "/no/path"),
     "trace": ("TRACE_LOOK_ALIKES", "perhaps"),

@@ -138,8 +138,8 @@ class _PromptedCaptioner(_Loaded):
 
 def _identity(files: ModelFiles) -> str:
     """What stands for a model's words: hub id and revision, or the content of its folder, wherever that lies."""
-    if "revision" in files.options:
-        return f"{files.name}@{files.options['revision']}"
+    if files.pinned:
+        return files.pinned
     digest = hashlib.sha256()
     for file in sorted(path for path in Path(files.name).rglob("*") if path.is_file()):
         digest.update(file.relative_to(files.name).as_posix().encode())

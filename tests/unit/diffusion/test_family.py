@@ -230,7 +230,7 @@ def test_the_index_of_a_mirror_is_read_without_fetching_the_model(
 ) -> None:
     store = open_store(str(tmp_path / "mirror"))
     store.put("model_index.json", b'{"_class_name": "FluxPipeline"}')
-    monkeypatch.setattr(families, "open_store", lambda _: store)
+    monkeypatch.setattr(families, "mirror_of", lambda *_: (store, ""))
     with pytest.raises(BadConfiguration, match="s3://models/flux is a FluxPipeline"):
         family_name(DiffusionSettings(model_base="s3://models/flux"))
 
