@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -141,21 +142,26 @@ def executable(name: str) -> Path:
 
 @contextmanager
 def running(command: list[str], port: int) -> Iterator[None]:
-    """Runs a server until the block ends, once it accepts connections."""
+    """Runs a server until the block ends, once it accepts connections. What it says is shown where it does not."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RCLONE_"))}
-    process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until_it_answers(process, port)
-        yield
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+        )
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            try:
+                wait_until_it_answers(process, port)
+            except AssertionError as error:
+                said.seek(0)
+                raise AssertionError(f"{error}; it said: {said.read()[-2000:].decode(errors='replace')}") from error
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> None:

@@ -4,7 +4,7 @@ The last entry says who is the champion. Nothing is ever rewritten: whoever chan
 """
 
 import hashlib
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,11 +34,13 @@ class History:
         WrittenByNewer for an entry of a newer schema.
         """
         folder = layout.Registry(model).path
-        places = [place for stored in store.list(f"{folder}/") if (place := layout.RegistryEntry.parse(stored.key))]
+        places = _listed(store, folder)
+        if not _without_gaps(places):
+            # Of entries that are written during a listing it may show the later one alone.
+            places = _listed(store, folder)
         contents: dict[str, bytes] = {}
         for_each(lambda place: contents.update({place.path: store.get(place.path)}), places, f"reading {folder}")
         entries, digests = [], [digest_of(b"")]
-        places.sort(key=lambda place: place.number)
         for number, place in enumerate(places, 1):
             if place.number != number:
                 what = "two entries with number" if place.number < number else "no entry with number"
@@ -100,6 +102,17 @@ class History:
             if entry.lora and entry.version not in unfit:
                 return entry
         return None
+
+
+def _listed(store: ObjectStore, folder: str) -> list[layout.RegistryEntry]:
+    """Where the entries are, in the order of their numbers."""
+    places = [place for stored in store.list(f"{folder}/") if (place := layout.RegistryEntry.parse(stored.key))]
+    return sorted(places, key=lambda place: place.number)
+
+
+def _without_gaps(places: Sequence[layout.RegistryEntry]) -> bool:
+    """Whether there is one of each number from 1 on."""
+    return [place.number for place in places] == list(range(1, len(places) + 1))
 
 
 def digest_of(content: bytes) -> str:

@@ -42,6 +42,7 @@ def promote(settings: PromoteSettings) -> str:
     if champion and champion.evaluation == path:
         log.info("already the champion", model=model, number=history.number, lora=champion.lora)
         follow(store, model, settings.work_dir)
+        add_facts(model=model, champion=lora.path)
         return history.key(history.number)
 
     if lora.version in history.retired:

@@ -38,6 +38,7 @@ def rollback(settings: RollbackSettings) -> str:
     if history.champion and target.promotion == history.champion.promotion:
         log.info("already the champion", model=model, number=history.number, lora=target.lora)
         follow(store, model, settings.work_dir)
+        add_facts(model=model, champion=target.lora)
         return history.key(history.number)
     entry = Entry.made_now(
         action="rollback",

@@ -306,6 +306,7 @@ def test_a_refused_md5_is_damage_on_the_way_and_no_wish(faults: Faults, store: O
     refusals = [(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")]
     faults.refuses = lambda request: refusals.pop() if is_write(request) and refusals else None
     store.put("key", b"1")
+    assert (refusals, store.get("key")) == ([], b"1")
     assert not [request for request in faults.requests if "content-md5" in request.headers]
 
 

@@ -63,6 +63,21 @@ def test_the_same_evaluation_again_is_already_done(jobs: Jobs) -> None:
     assert entries(jobs.store) == before
 
 
+def test_what_was_done_already_has_the_same_outcome(jobs: Jobs) -> None:
+    def outcome(job: str, **variables: str) -> dict[str, Any]:
+        jobs(job, OUTCOME_FILE=str(jobs.folder / "outcome.json"), **variables)
+        return {**json.loads((jobs.folder / "outcome.json").read_text()), "seconds": None}
+
+    jobs.promote("one")
+    trained(jobs.store, "two")
+    evaluated(jobs.store, "two", last(jobs.store))
+    promoted = outcome("promote", RUN_ID="two")
+    assert outcome("promote", RUN_ID="two") == promoted
+    rolled_back = outcome("rollback", ROLLBACK_TO="1")
+    assert outcome("rollback", ROLLBACK_TO="1") == rolled_back
+    assert (promoted["champion"], rolled_back["champion"]) == ("runs/two/lora", "runs/one/lora")
+
+
 def test_the_newest_evaluation_of_the_run_counts(jobs: Jobs) -> None:
     trained(jobs.store, "one")
     evaluated(jobs.store, "one")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from service.artifacts.history import History, append, digest_of
 from service.artifacts.kinds import registry
 from service.artifacts.kinds.registry import Entry
 from service.settings.promote import ChangeSettings, ci_run
+from service.storage.interface import StoredObject
 from service.storage.local import LocalStore
 
 MODEL = "pixel-art"
@@ -51,6 +53,26 @@ def test_who_writes_on_a_history_that_has_grown_gets_what_stands_there(store: Lo
     append(store, old, first)
     assert append(store, old, late) == first
     assert History.read(store, MODEL).entries == (first,)
+
+
+def test_a_listing_that_shows_a_later_entry_and_no_earlier_one_is_made_again(tmp_path: Path) -> None:
+    class Growing(LocalStore):
+        """A store of which the first listing begins before the second entry is there, and ends when the third is."""
+
+        listings = 0
+
+        def list(self, prefix: str) -> Iterator[StoredObject]:
+            self.listings += 1
+            found = list(super().list(prefix))
+            return iter([*found[:1], *found[2:]] if self.listings == 1 else found)
+
+    store = LocalStore(tmp_path)
+    for version in ("a", "b", "c"):
+        history = History.read(store, MODEL)
+        append(store, history, promoted(history, version))
+    growing = Growing(tmp_path)
+    assert [entry.version for entry in History.read(growing, MODEL).entries] == ["a", "b", "c"]
+    assert growing.listings == 2
 
 
 def test_on_a_volume_without_hard_links_entries_are_agreed_on(
