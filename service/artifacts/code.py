@@ -20,9 +20,14 @@ def code_version() -> str:
 
     The version is `unknown` in a checkout that was never installed. Computed once a process.
     """
-    version = distribution_version("sdlora") or "unknown"
+    version = release()
     commit = _built_from(PACKAGE) or _checked_out(PACKAGE.parent)
     return f"{version}+{commit}" if commit else version
+
+
+def release() -> str:
+    """The version alone, such as `0.1.0`: the same for every build of a release. `unknown` where it was never installed."""
+    return distribution_version("sdlora") or "unknown"
 
 
 @cache

@@ -178,6 +178,12 @@ class CompleteNote(Place, template="runs/{run}/COMPLETE.json"):
     run: str
 
 
+class SpentNote(Place, template="runs/{run}/spent.json"):
+    """How long the stages of a retrain took."""
+
+    run: str
+
+
 class AttemptNotes(Place, template="runs/{run}/attempts"):
     """A note of each attempt at the training."""
 
@@ -270,6 +276,13 @@ class Evaluation(Place, template="runs/{run}/evaluation/{key}", swept=True):
 
 class Measurements(Place, template="runs/{run}/measurements/{key}", swept=True):
     """What models said of some images, before anything was concluded from it."""
+
+    run: str
+    key: str
+
+
+class Retraining(Place, template="runs/{run}/retraining/{key}", swept=True):
+    """What a retrain came to, judged as one recipe says."""
 
     run: str
     key: str

@@ -63,6 +63,16 @@ class Complete(Note):
     version: str = Field(description="Version of the LoRA, the hash of its content.")
 
 
+class Spent(Note):
+    """How long the stages of a retrain took, over all its starts."""
+
+    PLACE = layout.SpentNote
+    seconds: dict[str, float] = Field(
+        default_factory=dict,
+        description="Seconds by stage, over all starts; of one that was killed, those of the stages that it had finished.",
+    )
+
+
 class InCamelCase(BaseModel):
     """The names in status.json are those of Kubeflow's trainer."""
 

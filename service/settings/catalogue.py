@@ -55,6 +55,7 @@ JOBS = {
         Job("rollback", "a champion of before reigns again", "promote.RollbackSettings"),
         Job("retire", "LoRAs withdrawn for ever; the next best champion in their place", "promote.RetireSettings"),
         Job("champion", "who is the champion, who was it when, and why", "promote.ChampionSettings", answers=True),
+        Job("retrain", "data-prep, train, evaluate and promote as one run that is done once", "retrain.RetrainSettings"),
         Job("demo", "the first four on the miniature, on a CPU, with no network", "demo.DemoSettings"),
         Job("doctor", "what would fail, before a GPU hour is spent on it", "doctor.DoctorSettings", reads_flags=True),
         Job("prefetch", "models of the hub mirrored into the store, where the jobs take them", "prefetch.PrefetchSettings"),

@@ -29,6 +29,7 @@ REFUSED = {
     "rollback": ("ROLLBACK_TO", "0"),
     "retire": ("PROMOTE_MODEL", "no/name"),
     "champion": ("CHAMPION_ON", "yesterday"),
+    "retrain": ("PRICE_PER_HOUR", "-1"),
     "demo": ("RUN_ID", "no/name"),
     "prefetch": ("PREFETCH_JOBS", "nothing"),
     "prune": ("PRUNE_KEEP_LAST", "0"),

@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
         "exits",
         "settings",
         "storage",
+        "templates",
         "terminal",
     },
     "terminal": {"redaction"},
