@@ -57,7 +57,7 @@ class End:
 # A process that has the libraries loaded, and forks one for each job: a start takes a moment rather than ten seconds.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    [f"service.jobs.{job}" for job in ("data_prep", "train", "infer", "evaluate", "demo")]
+    [f"service.jobs.{job}" for job in ("data_prep", "train", "infer", "evaluate", "demo", "retrain")]
     + ["service.storage.s3.store"]
 )
 

@@ -29,12 +29,14 @@ PATHS_OF_BEFORE = {
     "runs/local/images/0123456789ab": layout.Images("local", "0123456789ab"),
     "runs/local/unprompted/0123456789ab": layout.Unprompted("local", "0123456789ab"),
     "runs/local/evaluation/0123456789ab": layout.Evaluation("local", "0123456789ab"),
+    "runs/local/retraining/0123456789ab": layout.Retraining("local", "0123456789ab"),
     "runs/local/drawing/0123456789ab": layout.Drawing("local", "0123456789ab"),
     "runs/local/tensorboard/0123456789ab": layout.Tensorboard("local", "0123456789ab"),
     "runs/local/dataset.json": layout.DatasetNote("local"),
     "runs/local/status.json": layout.StatusNote("local"),
     "runs/local/config.json": layout.ConfigNote("local"),
     "runs/local/COMPLETE.json": layout.CompleteNote("local"),
+    "runs/local/spent.json": layout.SpentNote("local"),
     "runs/local/attempts/20260101T000000000000-a.json": layout.AttemptNote("local", "20260101T000000000000-a"),
     "runs/local/preparation/k/candidates.jsonl": preparation_layout.Candidates("local", "k"),
     "runs/local/preparation/k/outcomes/00000042-01234567.jsonl": preparation_layout.Outcomes(
@@ -99,7 +101,7 @@ def expected(place: Place, in_one: list[type[Place]]) -> str | None:
 
 def test_notes_captions_and_preparations_are_swept_by_nobody() -> None:
     kept = [path for path, place in PATHS_OF_BEFORE.items() if not type(place).swept]
-    assert len(kept) == 13
+    assert len(kept) == 14
     assert {swept_folder(path) for path in kept} == {None}
 
 
