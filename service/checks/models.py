@@ -27,9 +27,10 @@ WEIGHTS = (".safetensors", ".bin")
 
 
 def models_of(job: str) -> tuple[str, ...]:
-    """The fields of the models that a job will load; all that it may load where its settings are refused."""
+    """The fields of the models that a job loads by itself; all that it may load where its settings are refused."""
     settings = all_settings()[job]
-    assert issubclass(settings, ModelSettings)
+    if not issubclass(settings, ModelSettings):
+        return ()
     try:
         return settings().models()
     except ValidationError:

@@ -15,6 +15,7 @@ from service import stopping
 from service.checks.configuration import check_notification, check_settings
 from service.checks.machine import check_disk, check_gpu, check_shared_memory
 from service.checks.models import check_model, models_of
+from service.checks.registry import check_registry
 from service.checks.result import CheckResult, CheckStatus, first_failure, result_of
 from service.checks.storage import storage_checks
 from service.exits import BadConfiguration, ChecksFailed
@@ -67,6 +68,8 @@ def _all_checks(settings: DoctorSettings, refused: Set[str]) -> Iterator[CheckRe
     yield result_of("shared memory", check_shared_memory)
     if "artifacts_uri" not in refused:
         yield from storage_checks(settings.artifacts_uri)
+        if "retrain" in settings.jobs:
+            yield result_of("registry", lambda: check_registry(settings.artifacts_uri))
     for field in dict.fromkeys(field for job in settings.jobs for field in models_of(job)):
         stopping.check()
         if field not in refused:

@@ -72,7 +72,7 @@ def test_validation_is_strict_about_fields_that_do_not_exist() -> None:
 
 def test_there_is_a_job_for_each_stage_for_the_parts_of_a_divided_one_and_for_what_comes_before_and_after() -> None:
     stages = {"doctor", "prefetch", "data-prep", "data-prep-shards", "data-prep-finalize", "train", "infer", "evaluate"}
-    after = {"promote", "rollback", "retire", "trace", "prune"}
+    after = {"promote", "rollback", "retire", "trace", "prune", "retrain"}
     assert {f"{stage}-job.yaml" for stage in stages | after} == set(JOB_MANIFESTS)
 
 
@@ -95,7 +95,7 @@ def test_prune_only_tells_until_it_is_told() -> None:
     assert variables_of("prune-job.yaml")["PRUNE_DRY_RUN"] == "true"
 
 
-@pytest.mark.parametrize("name", ["promote-job.yaml", "rollback-job.yaml", "retire-job.yaml"])
+@pytest.mark.parametrize("name", ["promote-job.yaml", "rollback-job.yaml", "retire-job.yaml", "retrain-job.yaml"])
 def test_an_entry_of_the_registry_names_the_image_that_the_job_runs_in(name: str) -> None:
     assert variables_of(name)["PROMOTE_IMAGE"] == container_of(name)["image"]
 
@@ -229,7 +229,14 @@ def codes_of(name: str, action: str) -> list[int]:
 
 def test_the_stages_that_draw_or_train_ask_for_a_gpu() -> None:
     asking = {name for name in JOB_MANIFESTS if container_of(name)["resources"]["limits"].get("nvidia.com/gpu") == 1}
-    assert asking == {"train-job.yaml", "infer-job.yaml", "evaluate-job.yaml", "doctor-job.yaml"}
+    assert asking == {"train-job.yaml", "infer-job.yaml", "evaluate-job.yaml", "doctor-job.yaml", "retrain-job.yaml"}
+
+
+def test_the_cron_job_starts_the_very_job_of_retrain_one_at_a_time() -> None:
+    cron = MANIFESTS["retrain-cronjob.yaml"]["spec"]
+    assert cron["jobTemplate"]["spec"] == MANIFESTS["retrain-job.yaml"]["spec"]
+    assert cron["concurrencyPolicy"] == "Forbid"
+    assert "suspend" not in cron
 
 
 def test_doctor_looks_at_a_pod_like_the_one_that_trains() -> None:
@@ -248,10 +255,9 @@ def test_the_job_reads_its_settings_from_the_config_map_and_its_keys_from_the_se
     ]
     request, *more = container_of(name)["env"]
     assert request == {"name": "CPU_REQUEST", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}}
-    if name == "train-job.yaml":
-        assert more == [{"name": "ATTEMPT_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]
-    else:
-        assert [variable["name"] for variable in more] == list(variables_of(name))
+    if name in ("train-job.yaml", "retrain-job.yaml"):
+        assert more.pop(0) == {"name": "ATTEMPT_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+    assert [variable["name"] for variable in more] == list(variables_of(name))
     # The jobs find one another's work by the RUN_ID of the ConfigMap: none may have one of its own.
     assert not variables_of(name).keys() & config["data"].keys()
 

@@ -16,6 +16,8 @@ from huggingface_hub import constants
 
 from service import miniature
 from service.__main__ import run
+from service.artifacts.history import History, append, digest_of
+from service.artifacts.kinds.registry import Entry
 from service.artifacts.publishing import publish
 from service.checks.machine import check_shared_memory
 from service.checks.storage import storage_checks
@@ -343,3 +345,24 @@ def test_a_pair_of_models_that_does_not_fit_is_named_and_hides_no_other_check(do
 def test_service_links_of_kubernetes_are_no_misspelt_settings(doctor: Doctor) -> None:
     code, findings = doctor(TRAIN_SERVICE_HOST="10.0.0.1", TRAIN_PORT="tcp://10.0.0.1:80")
     assert (code, findings["variables"]["status"]) == (ExitCode.DONE, "ok")
+
+
+def test_for_retrain_it_looks_at_all_that_retrain_runs_and_at_the_registry(doctor: Doctor, tmp_path: Path) -> None:
+    code, findings = doctor(DOCTOR_JOBS="retrain")
+    assert code == ExitCode.BAD_CONFIGURATION
+    assert "PROMOTE_MODEL" in findings["registry"]["fact"]
+    code, findings = doctor(DOCTOR_JOBS="retrain", PROMOTE_MODEL="pixel-art")
+    assert code == ExitCode.DONE
+    assert findings["registry"]["fact"] == "pixel-art has no LoRA as its champion"
+    assert {"settings data-prep", "settings train", "settings evaluate", "settings retrain", "model clip"} <= set(
+        findings
+    )
+    assert "settings infer" not in findings
+
+    lora = {"lora": "runs/one/lora", "version": "a", "promotion": 1}
+    append(open_store(str(tmp_path / "artifacts")), History("pixel-art", (), (digest_of(b""),)), Entry(**lora))
+    assert "runs/one/lora" in doctor(DOCTOR_JOBS="retrain")[1]["registry"]["fact"]
+    [entry] = (tmp_path / "artifacts" / "registry" / "pixel-art").glob("*.json")
+    entry.rename(entry.with_name("00000002-0123456789abcdef.json"))
+    code, findings = doctor(DOCTOR_JOBS="retrain")
+    assert (code, findings["registry"]["status"]) == (ExitCode.BAD_DATA, "failure")

@@ -27,6 +27,7 @@ VARIABLES = {
     "MODEL_BASE": "miniature",
     "DATA_PREP_SOURCE": "folder",
     "DATA_PREP_CAPTIONER": "sidecar",
+    "DATA_PREP_VALIDATION_SHARE": "0.25",
     "TRAIN_PROFILE": "miniature",
     "TRAIN_MAX_STEPS": "2",
     "TRAIN_CHECKPOINT_EVERY": "1",
