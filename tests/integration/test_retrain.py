@@ -56,7 +56,7 @@ def with_images(folder: Path, count: int) -> dict[str, str]:
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     for sample in sorted(miniature.SAMPLES.glob("*.png"))[:count]:
-        shutil.copy(sample, images)
+        shutil.copy(sample, images)  # with a time of its own, as in a fresh checkout
         (images / f"{sample.stem}.txt").write_text(f"8-bit illustration, a {sample.stem.replace('_', ' ')}")
     return VARIABLES | {"DATA_PREP_FOLDER": str(images)}
 
@@ -119,11 +119,20 @@ def test_with_unchanged_images_it_is_already_done_and_nothing_is_trained_or_judg
 ) -> None:
     folder = copied(first, tmp_path)
     before = sorted(stored.key for stored in store_of(folder).list(""))
-    end = finish("retrain", folder, with_images(first[0], 12))
+    end = finish("retrain", folder, VARIABLES | {"DATA_PREP_FOLDER": str(first[0] / "images")})
     assert (end.code, end.events[-1]["event"]) == (ExitCode.DONE, "already done")
     assert end.events[-1]["page"] == first[1].events[-1]["page"]
     assert {event["event"] for event in end.events} <= {"already prepared", "already done"}
     assert sorted(stored.key for stored in store_of(folder).list("")) == before
+
+
+def test_the_same_images_in_another_folder_with_other_times_are_unchanged(
+    first: tuple[Path, End], tmp_path: Path
+) -> None:
+    folder = copied(first, tmp_path)
+    end = finish("retrain", folder, with_images(tmp_path, 12))
+    assert (end.code, end.events[-1]["event"]) == (ExitCode.DONE, "already done")
+    assert end.events[-1]["page"] == first[1].events[-1]["page"]
 
 
 def test_what_was_rolled_back_does_not_come_back_by_itself(first: tuple[Path, End], tmp_path: Path) -> None:
