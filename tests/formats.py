@@ -35,7 +35,7 @@ KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
     (dataset, [layout.Dataset], [dataset.Provenance]),
     (checkpoint, [layout.Checkpoint], []),
     (lora, [layout.Lora, layout.CappedLora], [lora.MetricsLine]),
-    (images, [layout.Images, layout.Unprompted], []),
+    (images, [layout.Images, layout.Unprompted, layout.Rival, layout.Tried], []),
     (measurements, [layout.Measurements], [measurements.Measured]),
     (
         evaluation,

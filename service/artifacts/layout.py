@@ -261,6 +261,20 @@ class Unprompted(Place, template="runs/{run}/unprompted/{key}", swept=True):
     key: str
 
 
+class Rival(Place, template="runs/{run}/champion/{key}", swept=True):
+    """Images of the champion, which a LoRA of the run was compared with."""
+
+    run: str
+    key: str
+
+
+class Tried(Place, template="runs/{run}/strengths/{key}", swept=True):
+    """Images at a strength of the LoRA that was tried."""
+
+    run: str
+    key: str
+
+
 class Evaluations(Place, template="runs/{run}/evaluation"):
     """All evaluations of a run."""
 

@@ -23,12 +23,14 @@ from service.settings.evaluate import EvaluateSettings
 class LoadedJudges:
     """Loads each model when it is first asked, on the best device there is.
 
-    lora: the folder of the LoRA; resolution: the side in pixels at which it was trained, and its losses are measured.
+    lora: the folder of the LoRA; resolution: the side in pixels at which it was trained, and its losses are measured; scale:
+    its strength.
     """
 
-    def __init__(self, settings: EvaluateSettings, lora: Path, resolution: int) -> None:
+    def __init__(self, settings: EvaluateSettings, lora: Path, resolution: int, scale: float = 1.0) -> None:
         self._settings = settings
         self._lora = lora
+        self._scale = scale
         self._resolution = resolution
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -51,7 +53,7 @@ class LoadedJudges:
     def held_out_losses(self, images: Sequence[CaptionedImage]) -> Sides[list[float]]:
         """Loss of each image, over all timesteps; the captions are encoded anew, as a LoRA may sit there too."""
         base = losses_of(self._pipeline, images, self._resolution)
-        self._pipeline.put_on_lora(self._lora)
+        self._pipeline.put_on_lora(self._lora, self._scale)
         return Sides(base, losses_of(self._pipeline, images, self._resolution))
 
     @cached_property

@@ -42,13 +42,14 @@ class Exhibits:
     """What the page shows beside the figures.
 
     grid: base above LoRA; nearest: what was drawn above the nearest training images, None where that is not known;
-    champion: champion above LoRA, None where no other LoRA reigned;
+    champion: champion above LoRA, None where no other LoRA reigned; candidates: what each strength that was tried drew;
     losses, held_out: by training step, empty where they are not known.
     """
 
     grid: Image.Image
     nearest: Image.Image | None = None
     champion: Image.Image | None = None
+    candidates: Image.Image | None = None
     losses: Curve = ()
     held_out: Curve = ()
 
@@ -73,7 +74,12 @@ def write_evaluation(folder: Path, evaluation: Evaluation, exhibits: Exhibits) -
 
 
 def _page(evaluation: Evaluation, exhibits: Exhibits) -> str:
-    pictures = {"grid": exhibits.grid, "champion": exhibits.champion, "nearest": exhibits.nearest}
+    pictures = {
+        "grid": exhibits.grid,
+        "champion": exhibits.champion,
+        "candidates": exhibits.candidates,
+        "nearest": exhibits.nearest,
+    }
     return rendered(
         PAGE,
         evaluation=evaluation,

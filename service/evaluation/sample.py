@@ -86,7 +86,7 @@ class Sample:
     @cached_property
     def clip_scores(self) -> Sides[list[float]]:
         """CLIPScore of each picture with the content of its prompt, its style phrase left out: N each, 0 to 100."""
-        return Sides(*(self.judges.clip_scores(side, self._contents) for side in self.pictures))
+        return Sides(*(self.judges.clip_scores(side, self.contents) for side in self.pictures))
 
     @cached_property
     def champion_features(self) -> NDArray[np.float32]:
@@ -96,7 +96,7 @@ class Sample:
     @cached_property
     def champion_clip_scores(self) -> list[float]:
         """CLIPScore of the champion's pictures, as `clip_scores`: N."""
-        return self.judges.clip_scores(self._of_champion, self._contents)
+        return self.judges.clip_scores(self._of_champion, self.contents)
 
     @property
     def _of_champion(self) -> Sequence[Image.Image]:
@@ -105,7 +105,8 @@ class Sample:
         return self.champion
 
     @property
-    def _contents(self) -> list[str]:
+    def contents(self) -> list[str]:
+        """What each prompt asks for beside the style."""
         return [content_of(prompt, self.style) for prompt in self.prompts]
 
     @cached_property

@@ -1,7 +1,8 @@
 """`sdlora evaluate`: the LoRA against the base model on held-out images; promote, hold or reject."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,18 +18,21 @@ from service.artifacts.kinds.evaluation import Champion
 from service.artifacts.kinds.images import BASE, GRID, LORA
 from service.artifacts.kinds.lora import Lora, read_curves
 from service.artifacts.kinds.lora import read as read_lora
+from service.artifacts.kinds.measurements import Candidate
 from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of
 from service.diffusion.drawing.files import read_picture, read_pictures
-from service.diffusion.drawing.grid import comparison_grid
+from service.diffusion.drawing.grid import comparison_grid, rows_grid
 from service.diffusion.drawing.requests import Drawing, by_prompt
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.imported import lora_of
 from service.diffusion.trained_on import check_trained_on
 from service.evaluation.adherence import content_of
+from service.evaluation.choosing import chosen, halves
 from service.evaluation.gate import criteria, decide, examine, measure
 from service.evaluation.judges import LoadedJudges
+from service.evaluation.metrics import kid, mean
 from service.evaluation.neighbours import neighbours, neighbours_grid
 from service.evaluation.report import Exhibits, write_evaluation
 from service.evaluation.sample import Sample, Sides
@@ -68,10 +72,20 @@ def dataset_of(run: Run, settings: EvaluateSettings, lora: Lora) -> str:
     return settings.dataset or (lora.dataset if lora.parents else run.dataset())
 
 
-def made_of(lora: Lora, dataset_path: str) -> dict[str, Any]:
+def made_of(settings: EvaluateSettings, lora: Lora, dataset_path: str) -> dict[str, Any]:
     """What no setting tells of an evaluation. The LoRA's own data set goes without saying."""
     own = lora.parents[:1] == [dataset_path]
-    return {"lora": lora.path, "lora_version": lora.version, "dataset": None if own else dataset_path}
+    return {
+        "lora": lora.path,
+        "lora_version": lora.version,
+        "dataset": None if own else dataset_path,
+        "scales": scales_of(settings, lora),
+    }
+
+
+def scales_of(settings: EvaluateSettings, lora: Lora) -> list[float]:
+    """The strengths to try; empty for the LoRA's own where that is 1."""
+    return settings.scales or ([] if lora.scale == 1 else [lora.scale])
 
 
 def champion_now(store: ObjectStore, model: str | None) -> Champion | None:
@@ -84,7 +98,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
     """The path of the evaluation: from what was measured, without a model."""
     champion = champion_now(run.store, settings.champion)
     against = champion.model_dump() if champion else None
-    recipe = identity(settings, **made_of(lora, dataset_path), champion=against)
+    recipe = identity(settings, **made_of(settings, lora, dataset_path), champion=against)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
@@ -107,6 +121,8 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
         lora=lora.path,
         champion=champion,
         dataset=dataset_path,
+        scale=found.of.scale,
+        candidates=found.of.candidates,
         measurements=measured_at,
         settings=recipe,
     )
@@ -135,45 +151,104 @@ def exhibits_of(
         sides = (alone(run, settings, of.champion_images), drawn)
         above, below = (by_prompt(side, of.variations) for side in sides)
         champion = comparison_grid(content.prompts, above, below, ("champion", "LoRA"))
-    return Exhibits(read_picture(images / GRID), nearest, champion, *curves)
+    candidates = {f"{one.scale:g}": alone(run, settings, one.images)[:: of.variations] for one in of.candidates}
+    tried = rows_grid(candidates) if candidates else None
+    return Exhibits(read_picture(images / GRID), nearest, champion, tried, *curves)
 
 
 def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None) -> str:
     """The path of the measurements: what models say of the images, for all criteria. rival: the champion, another LoRA."""
     asked = [criterion.name for criterion in criteria(champion=rival is not None)]
     against = rival.model_dump() if rival else None
-    recipe = identity(settings, "measuring", **made_of(lora, dataset_path), criteria=asked, champion=against)
+    recipe = identity(settings, "measuring", **made_of(settings, lora, dataset_path), criteria=asked, champion=against)
     result = result_of(run, layout.Measurements, settings, recipe)
     if result.made:
         return result.path
-    sample, images = sample_of(run, settings, lora, dataset_path, rival)
+    choice = choice_of(run, settings, lora, dataset_path)
+    sample, images = sample_of(run, settings, lora, dataset_path, rival, choice)
     content = measurements.Measured(
         images=images[0],
         champion_images=images[-1] if rival else None,
+        scale=choice.comparison.lora_scale,
+        candidates=list(choice.candidates),
         prompts=list(sample.prompts),
         variations=settings.variations,
         held_out=[image.name for image in sample.held_out],
     )
     with scratch_folder(settings.work_dir) as folder:
         measurements.write_arrays(measurements.Measurements(content, measure(sample)), folder)
-        parents = [lora.path, dataset_path, *images]
+        parents = [lora.path, dataset_path, *(one.images for one in choice.candidates), *images]
         measurements.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
     log.info("measured", measurements=result.path, criteria=asked)
     return result.path
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is judged. held_out: the images that decide; candidates: the strengths that were tried, none where there is one."""
+
+    comparison: Comparison
+    held_out: Sequence[CaptionedImage]
+    candidates: Sequence[Candidate] = ()
+
+
+def choice_of(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> Choice:
+    """All prompts at one strength; of several, the one that half of the prompts choose, and the other half of them."""
+    weights = fetch(run.store, lora.path, settings.work_dir)  # before anything is drawn: it may be damaged
+    held_out = read_split(fetch(run.store, dataset_path, settings.work_dir, stopping.check), "validation")
+    comparison = comparison_of(settings, lora, dataset_path, [image.caption for image in held_out])
+    if len(settings.scales) < 2:
+        return Choice(comparison, held_out)
+    choosing, deciding = halves(comparison.prompts)
+    half = replace(comparison, prompts=choosing, place=layout.Tried)
+    tried = [replace(at_scale(half, scale), with_base=not number) for number, scale in enumerate(settings.scales)]
+    images = [images_of(run, settings, one) for one in tried]
+    candidates, needed = candidates_of(run, settings, tried, images, held_out, weights, dataset_path)
+    best = chosen(candidates, needed)
+    log.info("strength chosen", scale=best.scale, of=settings.scales, prompts=len(choosing))
+    others = [image for image in held_out if image.caption not in choosing]
+    return Choice(replace(at_scale(comparison, best.scale), prompts=deciding), others, candidates)
+
+
+def candidates_of(
+    run: Run,
+    settings: EvaluateSettings,
+    tried: Sequence[Comparison],
+    images: Sequence[str],
+    held_out: Sequence[CaptionedImage],
+    weights: Path,
+    dataset_path: str,
+) -> tuple[list[Candidate], float]:
+    """What became of each strength by the held-out images of these prompts alone; and the CLIPScore that is needed."""
+    first = pictures_of(run, settings, images[0])
+    sample = Sample(
+        prompts=[request.prompt for request in tried[0].requests],
+        pictures=first,
+        held_out=[image for image in held_out if image.caption in tried[0].prompts],
+        training=[],
+        style=read_dataset(run.store, dataset_path).style,
+        judges=LoadedJudges(settings, weights, first.base[0].width),
+    )
+    scores = sample.judges.clip_scores
+    found = []
+    for one, path in zip(tried, images, strict=True):
+        drawn = alone(run, settings, path)
+        distance = kid(sample.held_out_features, sample.judges.style_features(drawn))
+        adherence = mean(scores(drawn, sample.contents))
+        found.append(Candidate(scale=one.lora_scale, style_distance=distance, adherence=adherence, images=path))
+    return found, mean(scores(first.base, sample.contents)) - settings.adherence_margin
+
+
 def sample_of(
-    run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None
+    run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None, choice: Choice
 ) -> tuple[Sample, list[str]]:
     """All that there is to measure, drawn where it is not there yet; and the paths of the images.
 
     Those to judge by come first, and those of the champion, if there is one, last.
     """
-    weights = fetch(run.store, lora.path, settings.work_dir)  # before anything is drawn: it may be damaged
     dataset = fetch(run.store, dataset_path, settings.work_dir, stopping.check)
     style = read_dataset(run.store, dataset_path).style
-    held_out = read_split(dataset, "validation")
-    comparison = comparison_of(settings, lora, dataset_path, [image.caption for image in held_out])
+    comparison = choice.comparison
     unprompted = unprompted_of(comparison, settings.bleed_prompts, style)
     of_champion = rival_of(run, settings, comparison, rival, dataset_path) if rival else None
     images = [images_of(run, settings, drawn) for drawn in (comparison, unprompted, of_champion) if drawn]
@@ -181,11 +256,14 @@ def sample_of(
     sample = Sample(
         prompts=[request.prompt for request in comparison.requests],
         pictures=pictures,
-        held_out=held_out,
+        held_out=choice.held_out,
         training=read_split(dataset, "train"),
         style=style,
         judges=LoadedJudges(
-            settings, weights, lora.resolution if "resolution" in lora.recipe else pictures.base[0].width
+            settings,
+            fetch(run.store, lora.path, settings.work_dir),
+            lora.resolution if "resolution" in lora.recipe else pictures.base[0].width,
+            comparison.lora_scale,
         ),
         without_style=pictures_of(run, settings, images[1]) if unprompted else None,
         champion=alone(run, settings, images[-1]) if rival else None,
@@ -212,22 +290,34 @@ def rival_of(
     Raises MissingInput when its LoRA is gone, BadConfiguration for that of another edition of the miniature.
     """
     check_trained_on(read_lora(run.store, champion.lora), settings)
-    of_champion = {"lora": champion.lora, "lora_version": champion.version, "lora_scale": champion.scale}
-    recipe = identity(settings, "drawing", **of_champion, dataset=dataset_path, with_base=False)
-    return replace(comparison, lora=champion.lora, lora_scale=champion.scale, with_base=False, recipe=recipe)
+    recipe = identity(
+        settings,
+        "drawing",
+        lora=champion.lora,
+        lora_version=champion.version,
+        lora_scale=champion.scale,
+        dataset=dataset_path,
+    )
+    drawn = replace(comparison, with_base=False, place=layout.Rival)
+    return replace(drawn, lora=champion.lora, lora_scale=champion.scale, recipe=recipe)
 
 
 def comparison_of(settings: EvaluateSettings, lora: Lora, dataset_path: str, captions: Sequence[str]) -> Comparison:
-    """What is drawn: the captions of held-out images, each once."""
+    """What is drawn: the captions of held-out images, each once, at the LoRA's own strength or the one that is asked for."""
     return Comparison(
         prompts=list(dict.fromkeys(captions))[: settings.max_prompts],
         variations=settings.variations,
         seed=settings.seed,
         drawing=Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size),
         lora=lora.path,
-        lora_scale=1.0,
-        recipe=identity(settings, "drawing", **made_of(lora, dataset_path)),
+        lora_scale=next(iter(scales_of(settings, lora)), 1.0),
+        recipe=identity(settings, "drawing", **made_of(settings, lora, dataset_path)),
     )
+
+
+def at_scale(comparison: Comparison, scale: float) -> Comparison:
+    """The same at one of several strengths."""
+    return replace(comparison, lora_scale=scale, recipe={**comparison.recipe, "lora_scale": scale})
 
 
 def unprompted_of(comparison: Comparison, count: int, style: str) -> Comparison | None:

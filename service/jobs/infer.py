@@ -29,7 +29,5 @@ def infer(settings: InferSettings) -> str:
         recipe=identity(settings, lora=lora.path, lora_version=lora.version, lora_scale=scale),
     )
     path = images_of(run, settings, comparison)
-    add_facts(
-        pictures=len(comparison.requests), base=settings.model_base, lora=lora.path, lora_scale=settings.lora_scale
-    )
+    add_facts(pictures=len(comparison.requests), base=settings.model_base, lora=lora.path, lora_scale=scale)
     return path

@@ -54,6 +54,7 @@ def promote(settings: PromoteSettings) -> str:
         action="promote",
         lora=lora.path,
         version=lora.version,
+        scale=found.scale,
         checkpoint=step_of(store, lora),
         evaluation=path,
         promotion=history.number + 1,

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     def _fits(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, list) and FREE_TEXT not in cls.model_fields[str(info.field_name)].metadata:
             for item in value:
-                check_characters(item)
+                check_characters(str(item))
         if isinstance(value, int) and value > LARGEST:
             raise ValueError(f"must be at most {LARGEST}")
         return value

@@ -1,18 +1,32 @@
 """Settings of `sdlora evaluate`."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic_settings import NoDecode
 
 from service.settings.base import MOST_PIXELS, MOST_STEPS, check_seeds
-from service.settings.common import Identifier, prefixed
+from service.settings.common import Identifier, prefixed, split_list
 from service.settings.declaring import decides, only_how
 from service.settings.models import MINIATURE, ClipSettings, DiffusionSettings
 from service.settings.places import ArtifactPath, LoraPath
 
+STRONGEST = 4
 FOR_MINIATURE = {"style_reference": "reconstructed", "adherence_margin": 3.0}
 """Defaults with the miniature: its autoencoder blurs the very edges that make a style, and its CLIP gives three times the
 scores of the real one, up to 97 of 100, so that what is a point there is three here."""
+
+
+def _strengths(scales: list[float]) -> list[float]:
+    for scale in scales:
+        if not 0 < scale <= STRONGEST:
+            raise ValueError(f"{scale:g} is no strength of a LoRA: more than 0 and at most {STRONGEST} are")
+    if len(set(scales)) < len(scales):
+        raise ValueError("a strength is named twice")
+    return scales
+
+
+Scales = Annotated[list[float], NoDecode, BeforeValidator(split_list), AfterValidator(_strengths)]
 
 
 class EvaluateSettings(ClipSettings, DiffusionSettings):
@@ -52,6 +66,13 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
     )
     max_prompts: int = decides(
         32, stage="drawing", ge=2, description="At most this many held-out captions serve as prompts."
+    )
+    scales: Scales = decides(
+        [],
+        stage="drawing",
+        before=[],
+        description="Strengths of the LoRA to try, 1 is that of its training: half of the prompts choose one, the other half "
+        "decides about it. Without one it is judged at its own, with a single one at that, on all prompts.",
     )
     variations: int = decides(
         3, stage="drawing", gt=0, le=100_000, description="Images a prompt, each with its own seed."

@@ -13,6 +13,7 @@ from service import miniature
 from service.artifacts.fetching import fetch
 from service.artifacts.history import History, append
 from service.artifacts.kinds import evaluation, measurements
+from service.artifacts.kinds.dataset import read_metadata
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.notes import Complete
 from service.artifacts.publishing import list_artifacts, read_manifest
@@ -244,3 +245,38 @@ def test_what_was_evaluated_is_promoted_and_drawn_with_by_the_name_of_its_model(
     images = infer(InferSettings(lora="registry:pixels"))
     assert images == infer(InferSettings())
     assert read_manifest(store, images).settings["lora_version"] == entry.version
+
+
+def test_of_several_strengths_half_of_the_prompts_choose_one_and_the_others_decide_and_promote_it(
+    store: ObjectStore,
+) -> None:
+    strengths: dict[str, Any] = {"scales": [0.6, 1.4], "max_prompts": 6, "variations": 1}
+    path = evaluate(EvaluateSettings(**strengths))
+    found = read(store, path)
+    assert [one.scale for one in found.candidates] == [0.6, 1.4]
+    assert found.scale in (0.6, 1.4)
+    drawn = [fetch(store, one.images, Path("unused")) / "lora" for one in found.candidates]
+    choosing = prompts_of(drawn[0])
+    assert prompts_of(drawn[1]) == choosing
+    assert not set(choosing) & set(found.prompts)
+    assert (len(choosing), len(found.prompts)) == (2, 3)
+    assert found.measurements is not None
+    captions = captions_of_held_out(store, found)
+    assert not {captions[name] for name in read_measured(store, found.measurements).held_out} & set(choosing)
+    page = (fetch(store, path, Path("unused")) / "index.html").read_text(encoding="utf-8")
+    assert "Strength of the LoRA" in page
+    key = promote(PromoteSettings(model="strengths", evaluation=path, force="whatever so few steps have taught it"))
+    assert Entry.from_bytes(store.get(key), key).scale == found.scale
+    images = infer(InferSettings(lora="registry:strengths", prompts=["a boat"]))
+    assert read_manifest(store, images).settings["lora_scale"] == found.scale
+
+
+def captions_of_held_out(store: ObjectStore, found: evaluation.Evaluation) -> dict[str, str]:
+    rows = read_metadata(fetch(store, found.dataset, Path("unused")), "validation")
+    return {file.name: caption for file, caption in rows}
+
+
+def test_a_single_strength_is_the_one_that_all_prompts_are_drawn_with(store: ObjectStore) -> None:
+    found = read(store, evaluate(EvaluateSettings(scales=[0.5])))
+    assert (found.scale, found.candidates) == (0.5, [])
+    assert found.prompts == read(store, evaluate(EvaluateSettings())).prompts

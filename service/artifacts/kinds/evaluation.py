@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.artifacts.documents import check_schema, first_complaint
 from service.artifacts.fetching import fetch
+from service.artifacts.kinds.measurements import Candidate
 from service.artifacts.publishing import Artifact, publish, read_manifest
 from service.exits import BadConfiguration, BadData
 from service.storage.interface import ObjectStore
@@ -151,6 +152,11 @@ class Evaluation(BaseModel):
         [], description="Of the prompts whose pictures come nearest to a training image, the one that comes nearest."
     )
     lora: str = Field(description="Path of the LoRA below ARTIFACTS_URI.")
+    scale: float = Field(1.0, description="Strength of the LoRA: what it is promoted with, and drawn with as champion.")
+    candidates: list[Candidate] = Field(
+        [],
+        description="The strengths of which this one was chosen, by other prompts than these; empty for a single one.",
+    )
     champion: Champion | None = Field(
         None,
         description="Against whom it was made; null: there was no champion, or PROMOTE_MODEL did not name the model.",

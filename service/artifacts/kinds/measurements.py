@@ -33,6 +33,17 @@ FILES = {JSON_FILE: "What was measured.", ARRAYS_FILE: "The figures, one array a
 Arrays = Mapping[str, NDArray[Any]]
 
 
+class Candidate(BaseModel):
+    """A strength of the LoRA that was tried on the prompts that choose, and what became of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    scale: float = Field(description="The strength; 1 is that of the training.")
+    style_distance: float = Field(description="Distance to the style (KID) of what it drew.")
+    adherence: float = Field(description="Mean CLIPScore of what it drew, 0 to 100.")
+    images: str = Field(description="Path of what it drew below ARTIFACTS_URI.")
+
+
 class Measured(BaseModel):
     """What the arrays are of."""
 
@@ -44,6 +55,11 @@ class Measured(BaseModel):
         None, description="Path of the champion's, of the same prompts and seeds; null where no other LoRA reigned."
     )
     prompts: list[str] = Field(description="The prompt of each picture; base and LoRA drew the same ones.")
+    scale: float = Field(1.0, description="Strength of the LoRA.")
+    candidates: list[Candidate] = Field(
+        [],
+        description="The strengths of which this one was chosen, by other prompts than these; empty for a single one.",
+    )
     variations: int = Field(gt=0, description="Pictures of each side for each prompt.")
     held_out: list[str] = Field(description="Names of the held-out images.")
 

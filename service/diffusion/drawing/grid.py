@@ -1,6 +1,6 @@
 """One picture that shows the base model above the LoRA, or other pairs one above the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
@@ -53,6 +53,23 @@ def comparison_grid(
     for band in bands:
         grid.paste(band, (0, top))
         top += band.height
+    return grid
+
+
+def rows_grid(rows: Mapping[str, Sequence[Image.Image]], columns: int = COLUMNS) -> Image.Image:
+    """A row of pictures for each label, of the first `columns` pictures; all rows are of the same prompts and seeds."""
+    cells = {label: [shown(image) for image in row[:columns]] for label, row in rows.items()}
+    side = max(image.height for row in cells.values() for image in row) + GAP
+    width = LABEL_WIDTH + max(sum(image.width + GAP for image in row) for row in cells.values())
+    grid = Image.new("RGB", (width, GAP + side * len(cells)), BACKGROUND)
+    draw = ImageDraw.Draw(grid)
+    font = ImageFont.load_default(FONT_SIZE)
+    for number, (label, row) in enumerate(cells.items()):
+        top, left = GAP + number * side, LABEL_WIDTH
+        draw.text((GAP, top + side / 2), label, INK, font, anchor="lm")
+        for image in row:
+            grid.paste(image, (left, top))
+            left += image.width + GAP
     return grid
 
 

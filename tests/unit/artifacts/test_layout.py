@@ -28,6 +28,8 @@ PATHS_OF_BEFORE = {
     "runs/local/samples/step-00000020": layout.Samples("local", 20),
     "runs/local/images/0123456789ab": layout.Images("local", "0123456789ab"),
     "runs/local/unprompted/0123456789ab": layout.Unprompted("local", "0123456789ab"),
+    "runs/local/champion/0123456789ab": layout.Rival("local", "0123456789ab"),
+    "runs/local/strengths/0123456789ab": layout.Tried("local", "0123456789ab"),
     "runs/local/evaluation/0123456789ab": layout.Evaluation("local", "0123456789ab"),
     "runs/local/retraining/0123456789ab": layout.Retraining("local", "0123456789ab"),
     "runs/local/drawing/0123456789ab": layout.Drawing("local", "0123456789ab"),

@@ -45,6 +45,10 @@ def values(job: str, field: str) -> st.SearchStrategy[str]:
     info = SETTINGS[job].model_fields[field]
     if field == "jobs":
         return st.sampled_from(CHAIN)
+    if (job, field) == ("evaluate", "scales"):
+        return st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True).map(
+            lambda tenths: ",".join(str(tenth / 10) for tenth in tenths)
+        )
     if (job, field) == ("champion", "on"):
         return st.dates().map(str)
     kinds = get_args(info.annotation) if get_origin(info.annotation) is not Literal else (info.annotation,)
