@@ -109,6 +109,32 @@ def resetting(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile = io.BytesIO()  # type: ignore[assignment]
 
 
+def cutting(content: bytes, at: int) -> Fault:
+    """Sends a file up to there, and closes the connection."""
+
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[:at])
+        handler.close_connection = True
+
+    return cut
+
+
+def redirecting(to: str, seen: list[str | None]) -> Fault:
+    """Names another server for the file, as the hub does for large ones; keeps the credentials of who asked."""
+
+    def redirect(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.headers["Authorization"])
+        handler.send_response(302)
+        handler.send_header("Location", to)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return redirect
+
+
 @contextmanager
 def hub_with(models: Mapping[str, dict[str, bytes]]) -> Iterator[Hub]:
     hub = Hub(models)

@@ -27,9 +27,9 @@ from service.lineage.reproduction import Made, ancestry
 from service.settings.demo import DEMO_VARIABLES
 from service.settings.models import FamilySettings
 from service.storage.opening import open_store
-from tests.hubs import REVISION, Fault, Hub, files_of, hub_with, refusing, resetting
+from tests.hubs import REVISION, Fault, Hub, cutting, files_of, hub_with, redirecting, refusing, resetting
 from tests.integration.chain import SMALL, events_of
-from tests.servers import free_port
+from tests.servers import answering, free_port
 
 BASE, CLIP, CAPTIONER = "someone/base", "someone/clip", "someone/captioner"
 # What a hub has besides, in the same repository, and nobody needs.
@@ -159,6 +159,31 @@ def test_a_hub_that_is_disturbed_is_asked_again_and_the_mirror_is_whole(
     assert mirrored(tmp_path, BASE)[UNET] == MODELS[BASE][UNET]
 
 
+def test_a_file_whose_connection_is_cut_is_asked_for_from_there_on(hub: Hub, tmp_path: Path) -> None:
+    hub.faults += [(UNET, cutting(MODELS[BASE][UNET], UNET_SIZE - 1000)), (UNET, resetting)]
+    assert run(["prefetch", "--prefetch-jobs", "train"]) == ExitCode.DONE
+    assert mirrored(tmp_path, BASE)[UNET] == MODELS[BASE][UNET]
+    assert hub.asked(UNET)[-1] > 0
+
+
+def test_the_token_for_the_hub_is_not_shown_to_the_server_that_it_names_for_a_file(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_canary7secret")
+    shown: list[str | None] = []
+    elsewhere: list[str | None] = []
+
+    def answer(handler: Any) -> None:
+        elsewhere.append(handler.headers["Authorization"])
+        hub.send(handler, MODELS[BASE][UNET], "x")
+
+    with answering(answer) as port:
+        hub.faults.append((UNET, redirecting(f"http://127.0.0.1:{port}/blob", shown)))
+        assert run(["prefetch", "--prefetch-jobs", "train"]) == ExitCode.DONE
+    assert (shown, elsewhere) == (["Bearer hf_canary7secret"], [None])
+    assert mirrored(tmp_path, BASE)[UNET] == MODELS[BASE][UNET]
+
+
 @pytest.mark.parametrize("file", [UNET, "tokenizer/tokenizer.json"])
 def test_a_file_that_is_damaged_on_its_way_is_noticed_by_its_hash_and_downloaded_again(
     file: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -263,6 +288,14 @@ def test_one_that_is_killed_in_the_middle_of_a_file_goes_on_where_it_was(tmp_pat
         again = hub.requests[before:]
         assert next(first for method, path, first in again if path.endswith(UNET) and method == "GET") > UNET_SIZE // 4
         assert not any(path.endswith("text_encoder/model.safetensors") for _, path, _ in again)
+        for model in MODELS:
+            assert mirrored(tmp_path, model).items() <= MODELS[model].items()
+
+
+def test_two_at_once_mirror_the_same(tmp_path: Path) -> None:
+    with hub_with(MODELS) as hub:
+        both = [in_a_process(PREFETCH, tmp_path, hub.address, WORK_DIR=str(tmp_path / name)) for name in ("one", "two")]
+        assert [process.wait(120) for process in both] == [0, 0], (tmp_path / "said").read_text()
         for model in MODELS:
             assert mirrored(tmp_path, model).items() <= MODELS[model].items()
 

@@ -19,6 +19,7 @@ from service.jobs import retire as retiring
 from service.jobs import rollback as rolling_back
 from service.storage.interface import ObjectStore
 from service.storage.opening import open_store
+from tests.receivers import receiving
 from tests.releases import MODEL, Jobs, aged, copied, entries, evaluated, reigning, trained
 from tests.watched import Killed, Mortal, MortalWithConditions
 
@@ -381,3 +382,32 @@ def test_what_the_history_names_is_not_swept_though_its_manifest_is_gone(jobs: J
     jobs("prune", PRUNE_ALL_RUNS="true", PRUNE_DRY_RUN="false")
     gone = before - {stored.key for stored in jobs.store.list("")}
     assert gone == {"runs/four/lora/some-file"}
+
+
+def test_a_new_champion_is_told_once_and_a_refused_or_repeated_promotion_tells_its_end_alone(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving() as receiver:
+        monkeypatch.setenv("NOTIFY_URL", receiver.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+        def told() -> list[tuple[str, str]]:
+            events = [(event["type"].split(".", 3)[-1], event["subject"]) for event in receiver.events()]
+            receiver.requests.clear()
+            return events
+
+        jobs.promote("one")
+        [changed, ended] = receiver.events()
+        assert changed["data"]["entry"] == ended["data"]["artifact"]
+        assert changed["data"]["evaluation"] == "runs/one/evaluation/none-promote"
+        assert told() == [("champion.changed", "runs/one/lora"), ("job.done", "promote")]
+        jobs("promote", RUN_ID="one")
+        assert told() == [("job.done", "promote")]
+        jobs.promote("two")
+        told()
+        jobs("rollback")
+        assert told() == [("champion.changed", "runs/one/lora"), ("job.done", "rollback")]
+        jobs("retire", RETIRE_LORAS="runs/two/lora", RETIRE_REASON="asked for")
+        assert told() == [("job.done", "retire")]  # it was not the champion
+        jobs("retire", RETIRE_LORAS="runs/one/lora", RETIRE_REASON="asked for")
+        assert told() == [("champion.changed", MODEL), ("job.done", "retire")]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,9 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,60 +25,10 @@ from service.notification import notify_champion, notify_end, signature
 from service.outcome import End
 from service.settings.catalogue import all_settings
 from service.settings.variables import misspelt_variables
+from tests.receivers import Receiver, receiving
 from tests.servers import free_port
 
 SECRET = base64.b64encode(bytes(range(32))).decode()
-
-
-@dataclass
-class Receiver:
-    """A server of somebody who wants to be told: what came, and what it answers, the last answer over and over."""
-
-    url: str = ""
-    answers: list[int] = field(default_factory=lambda: [204])
-    hang: float = 0
-    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, _, body in self.requests]
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    receiver, released = Receiver(), threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.requests.append((self.path, {key.lower(): value for key, value in self.headers.items()}, body))
-            released.wait(receiver.hang)
-            answer = receiver.answers.pop(0) if len(receiver.answers) > 1 else receiver.answers[0]
-            self.send_response(answer)
-            if 300 <= answer < 400:
-                self.send_header("Location", receiver.url + "/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def do_GET(self) -> None:
-            receiver.requests.append((self.path, {}, b"{}"))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_port}/hook/canary7path"
-    try:
-        yield receiver
-    finally:
-        released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture
@@ -250,7 +198,7 @@ def work(settings):
         time.sleep(60)
 
 Job.function = property(lambda self: work)
-sys.exit(__main__.run(["train"]))
+sys.exit(__main__.run(["prune"]))
 """
     for hang in (0, 60):
         receiver.hang = hang
@@ -275,7 +223,7 @@ import os, signal, sys
 from service import __main__
 from service.settings.catalogue import Job
 Job.function = property(lambda self: lambda settings: os.kill(os.getpid(), int(sys.argv[1])))
-sys.exit(__main__.run(["train"]))
+sys.exit(__main__.run(["prune"]))
 """
     killed, again = (
         subprocess.run(
@@ -402,6 +350,13 @@ def test_of_the_processes_of_a_launcher_the_first_tells_the_end(
     monkeypatch.setenv("RANK", rank)
     notify_end("train", End(ExitCode.DONE))
     assert len(receiver.requests) == told
+
+
+def test_a_worker_leaves_it_to_the_process_that_has_started_it(receiver: Receiver) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=notify_end, args=("train", End(ExitCode.STALLED)))
+    worker.start()
+    worker.join(60)
+    assert (worker.exitcode, receiver.requests) == (0, [])
 
 
 def test_who_is_in_a_hurry_is_not_kept_by_it(receiver: Receiver) -> None:
