@@ -58,7 +58,9 @@ def test_in_a_process_of_its_own_a_job_says_nothing_but_events(undisturbed: Path
     assert ended.returncode == ExitCode.DONE, ended.stderr
     assert ended.stdout == ""
     assert [line for line in ended.stderr.splitlines() if not line.startswith("{")] == []
-    assert [event["done"] for event in events_of(ended.stderr) if event["event"] == "progress"] == [1, 1]
+    events = events_of(ended.stderr)
+    assert [event for event in events if event["event"] == "library warns"] == []
+    assert [event["done"] for event in events if event["event"] == "progress"] == [1, 1]
 
 
 def test_the_outcome_has_the_facts_of_each_job(undisturbed: Path) -> None:
