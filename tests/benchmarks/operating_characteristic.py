@@ -4,8 +4,11 @@ A pool is what `evaluate` measured of one LoRA. The gate is asked again and agai
 with replacement, each with its pictures, its scores and its held-out image: so the pool is the population, and what is true of
 it is known. Nothing is drawn or measured again, so a thousand decisions take minutes.
 
-`python -m tests.benchmarks.operating_characteristic [FOLDER]`: makes the pools in the folder where they are not there yet
-(see `pools.py`), prints the table of the README and writes operating-characteristic.svg beside them.
+    npm pack emoji-datasource-google@16.0.0
+    python -m tests.benchmarks.operating_characteristic emoji-datasource-google-16.0.0.tgz [FOLDER]
+
+Makes the pools in the folder where they are not there yet (see `pools.py`), prints the table of the README and writes
+operating-characteristic.svg beside them.
 """
 
 import sys
@@ -165,13 +168,13 @@ def plot(rows: Sequence[Row], file: Path) -> None:
     figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-def main(folder: Path) -> None:
+def main(package: Path, folder: Path) -> None:
     from tests.benchmarks.pools import pools_in  # loads the models' libraries
 
-    rows = characteristic(pools_in(folder))
+    rows = characteristic(pools_in(folder, package))
     sys.stdout.write(table(rows))
     plot(rows, folder / "operating-characteristic.svg")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".cache/benchmarks/operating-characteristic"))
+    main(Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else ".cache/benchmarks/operating-characteristic"))
