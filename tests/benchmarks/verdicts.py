@@ -4,7 +4,8 @@
     python -m tests.benchmarks.verdicts openmoji-17.0.0.tgz [FOLDER]
 
 The second style, beside the samples of the miniature, are the line drawings of OpenMoji (CC BY-SA 4.0); `rsvg-convert` draws
-them (Debian: librsvg2-bin). All that EVALUATE_… leaves to the user is set to the values to begin with that the README names.
+them (Debian: librsvg2-bin). All is judged by the thresholds that are set by default, but for what was learned by heart: there
+the values to begin with are set that the README names for diversity, memorisation and copies.
 Prints the table of the README; runs in about an hour on one core, and what is finished in the folder is not done again.
 """
 
@@ -112,7 +113,7 @@ class Bench:
             "batch_size": 24,
             "seed": 1000 + seed,
         }
-        settings = {**drawing, **THRESHOLDS, **self.places, **other}
+        settings = {**drawing, **self.places, **other}
         path = evaluate(EvaluateSettings(run_id=run_id, dataset=dataset, **settings))
         return read_json(fetch(self.store, path, self.work_dir))
 
@@ -140,8 +141,8 @@ def draw_icons(package: Path, folder: Path) -> None:
 
 def rows(bench: Bench, icons: Path, seeds: Sequence[int] = SEEDS) -> Iterator[Row]:
     """What the gate says of each LoRA, in the order of the table; the longest training comes last."""
-    pixels = bench.dataset("miniature", "pixels", "8-bit illustration", share=0.4)
-    lines = bench.dataset(str(icons), "lines", "line drawing", share=0.4)
+    pixels = bench.dataset("miniature", "pixels", "8-bit illustration", share=0.2)
+    lines = bench.dataset(str(icons), "lines", "line drawing", share=0.2)
 
     def judged(runs: Sequence[str], dataset: str, **other: object) -> tuple[Evaluation, ...]:
         return tuple(bench.judged(run, dataset, seed, **other) for run, seed in zip(runs, seeds, strict=True))
@@ -163,7 +164,9 @@ def rows(bench: Bench, icons: Path, seeds: Sequence[int] = SEEDS) -> Iterator[Ro
     yield Row("the same, as many as it asked for", ("promote",), enough)
     eight = bench.changed(pixels, "eight", changed_dataset.only(LEARNED_BY_HEART, "train"))
     by_heart = [bench.trained("eight", eight, seed, longer=TOO_LONG) for seed in seeds]
-    yield Row(f"{TOO_LONG} times too long on {LEARNED_BY_HEART} images", ("reject",), judged(by_heart, pixels))
+    yield Row(
+        f"{TOO_LONG} times too long on {LEARNED_BY_HEART} images", ("reject",), judged(by_heart, pixels, **THRESHOLDS)
+    )
 
 
 def as_many_as_asked_for(
