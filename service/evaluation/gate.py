@@ -38,7 +38,7 @@ CRITERIA: tuple[Criterion, ...] = (
 """In the order of the page and of the sentence that gives the reason."""
 
 AGAINST_CHAMPION: tuple[Criterion, ...] = (CHAMPION_STYLE, CHAMPION_ADHERENCE)
-"""Asked as well where another LoRA reigns."""
+"""Asked as well where another LoRA reigns, or this one at another strength."""
 
 SEVERITY: dict[Outcome, int] = {"promote": 0, "hold": 1, "reject": 2}
 VERBS: dict[Outcome, str] = {"promote": "Promoted", "hold": "Held", "reject": "Rejected"}
@@ -53,7 +53,7 @@ class Decision:
 
 
 def criteria(*, champion: bool) -> tuple[Criterion, ...]:
-    """All that are asked. champion: whether another LoRA reigns."""
+    """All that are asked. champion: whether there is one to compare with."""
     return CRITERIA + AGAINST_CHAMPION if champion else CRITERIA
 
 

@@ -27,7 +27,7 @@ from service.diffusion.drawing.grid import comparison_grid, rows_grid
 from service.diffusion.drawing.requests import Drawing, by_prompt
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.imported import lora_of
-from service.diffusion.trained_on import check_trained_on
+from service.diffusion.trained_on import check_comparable, check_trained_on
 from service.evaluation.adherence import content_of
 from service.evaluation.choosing import chosen, halves
 from service.evaluation.gate import criteria, decide, examine, measure
@@ -94,6 +94,13 @@ def champion_now(store: ObjectStore, model: str | None) -> Champion | None:
     return Champion(lora=entry.lora or "", version=entry.version, scale=entry.scale) if entry else None
 
 
+def rival_now(champion: Champion | None, settings: EvaluateSettings, lora: Lora) -> Champion | None:
+    """The champion, unless it is this LoRA at this strength."""
+    strengths = scales_of(settings, lora) or [1.0]
+    itself = champion and champion.version == lora.version and strengths == [champion.scale]
+    return None if itself else champion
+
+
 def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> str:
     """The path of the evaluation: from what was measured, without a model."""
     champion = champion_now(run.store, settings.champion)
@@ -102,8 +109,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
-    rival = champion if champion and champion.version != lora.version else None
-    measured_at = measured(run, settings, lora, dataset_path, rival)
+    measured_at = measured(run, settings, lora, dataset_path, rival_now(champion, settings, lora))
     found = measurements.read_arrays(fetch(run.store, measured_at, settings.work_dir))
     findings = examine(found, settings)
     decision = decide(findings)
@@ -157,7 +163,7 @@ def exhibits_of(
 
 
 def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None) -> str:
-    """The path of the measurements: what models say of the images, for all criteria. rival: the champion, another LoRA."""
+    """The path of the measurements: what models say of the images, for all criteria. rival: the champion to compare with."""
     asked = [criterion.name for criterion in criteria(champion=rival is not None)]
     against = rival.model_dump() if rival else None
     recipe = identity(settings, "measuring", **made_of(settings, lora, dataset_path), criteria=asked, champion=against)
@@ -287,9 +293,10 @@ def rival_of(
 ) -> Comparison:
     """What the champion draws: the same, at its own strength. The base's pictures are in the comparison already.
 
-    Raises MissingInput when its LoRA is gone, BadConfiguration for that of another edition of the miniature.
+    Raises MissingInput when its LoRA is gone, BadData when another one is there by now, BadConfiguration for that of another
+    base model.
     """
-    check_trained_on(read_lora(run.store, champion.lora), settings)
+    check_comparable(read_lora(run.store, champion.lora), champion.version, settings)
     recipe = identity(
         settings,
         "drawing",

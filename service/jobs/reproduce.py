@@ -16,7 +16,7 @@ from service.artifacts.kinds.lora import Lora
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import Manifest
 from service.artifacts.notes import Config
-from service.artifacts.publishing import list_artifacts
+from service.artifacts.publishing import list_artifacts, read_manifest
 from service.exits import BadConfiguration, BadData
 from service.jobs.evaluate import evaluate
 from service.jobs.train import train
@@ -117,14 +117,21 @@ def training_settings(store: ObjectStore, path: str, manifest: Manifest, places:
 
 
 def evaluation_settings(scratch: ObjectStore, then: Made, places: dict[str, Any]) -> EvaluateSettings:
-    """Those with which the evaluation was made; the champion of then becomes that of a model of the scratch store."""
+    """Those with which the evaluation was made; the champion of then becomes that of a model of the scratch store.
+
+    As it came out there: its weights may have another hash. One that the evaluation does not rest on is left out.
+    """
     place = layout.Evaluation.parse(then.path)
     if place is None:
         raise BadConfiguration(f"{then.path} is no evaluation of a run")
     recipe = then.manifests[then.path].settings
-    if champion := recipe.get("champion"):
+    champion = recipe.get("champion")
+    if champion and champion["lora"] in then.manifests:
         history = History.read(scratch, OF_THEN)
         if history.champion is None:
-            append(scratch, history, Entry.made_now(lora=champion["lora"], version=champion["version"], promotion=1))
+            version = read_manifest(scratch, champion["lora"]).version
+            append(scratch, history, Entry.made_now(**{**champion, "version": version}, promotion=1))
         recipe = {**recipe, "champion": OF_THEN}
+    else:
+        recipe = {**recipe, "champion": None}
     return settings_of(EvaluateSettings, recipe, run_id=place.run, fail_unless_promoted=False, **places)

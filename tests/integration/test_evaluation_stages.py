@@ -225,6 +225,15 @@ def test_against_itself_a_lora_is_not_measured_and_the_champion_named_all_the_sa
     assert against.findings == read(without_models, before).findings
 
 
+def test_against_itself_at_another_strength_a_lora_is_measured(store: ObjectStore) -> None:
+    crown(store, "weaker", "runs/demo/lora", scale=0.5)
+    found = read(store, evaluate(EvaluateSettings(champion="weaker")))
+    assert [one.name for one in found.findings] == [one.name for one in criteria(champion=True)]
+    at_its_own = read(store, evaluate(EvaluateSettings(champion="weaker", lora="registry:weaker")))
+    assert at_its_own.scale == 0.5
+    assert [one.name for one in at_its_own.findings] == [one.name for one in CRITERIA]
+
+
 def test_a_champion_whose_lora_is_gone_ends_the_evaluation_with_its_path_and_nothing_published(
     without_models: ObjectStore,
 ) -> None:
