@@ -71,7 +71,8 @@ def named_by_registry(store: ObjectStore) -> set[str]:
 
 def protected(run: Run, champions: Set[str]) -> set[int]:
     """Steps whose checkpoints stay: all of a run whose LoRA is in the registry, else its best and its last step."""
-    if champions & {run.lora_path, *list_artifacts(run.store, layout.CappedLoras(run.run_id).path)}:
+    places = (layout.Lora.parse(path) or layout.CappedLora.parse(path) for path in champions)
+    if any(place and place.run == run.run_id for place in places):
         return steps_of(list_artifacts(run.store, layout.Checkpoints(run.run_id).path))
     try:
         status = Status.read(run.store, run.run_id)

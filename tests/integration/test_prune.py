@@ -82,8 +82,9 @@ def test_every_nth_and_the_best_step_stay(store: ObjectStore, prune: Prune) -> N
     assert steps(store) == [3, 4, 7, 8]
 
 
-def test_no_checkpoint_of_a_champion_goes(store: ObjectStore, prune: Prune) -> None:
-    store.put("registry/pixel-art/00000001-0123abcd.json", json.dumps({"lora": "runs/ours/lora"}).encode())
+@pytest.mark.parametrize("lora", ["runs/ours/lora", "runs/ours/capped/step-00000007"])
+def test_no_checkpoint_of_a_champion_goes(lora: str, store: ObjectStore, prune: Prune) -> None:
+    store.put("registry/pixel-art/00000001-0123abcd.json", json.dumps({"lora": lora}).encode())
     prune(PRUNE_DRY_RUN="false", PRUNE_ALL_RUNS="true")
     assert steps(store) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert steps(store, "theirs") == [3, 4]
