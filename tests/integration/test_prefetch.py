@@ -31,6 +31,7 @@ from tests.hubs import REVISION, Fault, Hub, cutting, files_of, hub_with, redire
 from tests.integration.chain import SMALL, events_of
 from tests.servers import answering, free_port
 
+ROOT = Path(__file__).parents[2]
 BASE, CLIP, CAPTIONER = "someone/base", "someone/clip", "someone/captioner"
 # What a hub has besides, in the same repository, and nobody needs.
 DECOYS = {
@@ -95,8 +96,10 @@ def error_of(folder: Path) -> str:
     return str(json.loads((folder / "outcome").read_text())["error"])
 
 
-def in_a_process(program: str, folder: Path, address: str, **variables: str) -> "subprocess.Popen[bytes]":
-    """A job in a process of its own, whose hub is at the address, as HF_ENDPOINT names it."""
+def in_a_process(
+    program: str, folder: Path, address: str, *, command: tuple[str, ...] = (), **variables: str
+) -> "subprocess.Popen[bytes]":
+    """A job in a process of its own, whose hub is at the address, as HF_ENDPOINT names it; `command` starts the process."""
     places = {
         "ARTIFACTS_URI": str(folder / "artifacts"),
         "WORK_DIR": str(folder / "work"),
@@ -105,7 +108,8 @@ def in_a_process(program: str, folder: Path, address: str, **variables: str) -> 
     online = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "LOG_FORMAT": "json", "NO_PROXY": "127.0.0.1"}
     environment = os.environ | places | online | NAMED | variables
     with (folder / "said").open("ab") as said:
-        return subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=said, stderr=said, cwd=folder)
+        whole = [*command, sys.executable, "-c", program]
+        return subprocess.Popen(whole, env=environment, stdout=said, stderr=said, cwd=folder)
 
 
 def test_what_the_jobs_load_is_mirrored_byte_for_byte_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
@@ -320,13 +324,35 @@ def test_a_request_to_stop_in_the_middle_of_a_file_is_heeded_at_once(tmp_path: P
         assert in_a_process(PREFETCH, tmp_path, hub.address).wait(120) == ExitCode.DONE
 
 
-def test_the_whole_chain_runs_on_mirrored_models_with_no_hub_to_be_reached(tmp_path: Path) -> None:
+# In a network of its own, in which nothing answers but the bucket: no hub, and no name server either.
+CHAIN = """
+import fcntl, os, socket, struct, sys
+from pathlib import Path
+from tests.servers import rclone_server
+
+with socket.socket() as any_socket:
+    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
+with rclone_server(Path("buckets")) as server:
+    os.environ.update(server.environment)
+    from service.__main__ import run
+
+    sys.exit(run(["demo"]))
+"""
+
+
+def test_the_whole_chain_runs_on_mirrored_models_where_only_the_bucket_answers(tmp_path: Path) -> None:
     with hub_with(MODELS) as hub:
-        assert in_a_process(PREFETCH, tmp_path, hub.address).wait(120) == ExitCode.DONE, (tmp_path / "said").read_text()
-    program = "import sys; from service.__main__ import run; sys.exit(run(['demo']))"
-    nowhere = f"http://127.0.0.1:{free_port()}"
-    chain = in_a_process(program, tmp_path, nowhere, RETRY_SECONDS="0", **DEMO_VARIABLES | SMALL | NAMED)
-    assert chain.wait(500) == ExitCode.DONE, (tmp_path / "said").read_text()[-3000:]
+        mirroring = in_a_process(PREFETCH, tmp_path, hub.address, ARTIFACTS_URI="buckets/bucket/x")
+        assert mirroring.wait(120) == ExitCode.DONE, (tmp_path / "said").read_text()
+    variables = {"ARTIFACTS_URI": "s3://bucket/x", "PYTHONPATH": str(ROOT), "RETRY_SECONDS": "0"}
+    alone = in_a_process(
+        CHAIN,
+        tmp_path,
+        "https://hub.example",
+        command=("unshare", "--net"),
+        **DEMO_VARIABLES | SMALL | NAMED | variables,
+    )
+    assert alone.wait(500) == ExitCode.DONE, (tmp_path / "said").read_text()[-3000:]
     events = events_of((tmp_path / "said").read_text())
     assert events[-1]["event"] == "demo finished"
     assert "asking the model hub" not in {event["event"] for event in events}
