@@ -12,12 +12,13 @@ export HF_HUB_OFFLINE ?= 1
 export BUILDAH_LAYERS ?= true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-unit test-integration test-stores soak lint format image test-image benchmark lock readme clean
+.PHONY: help demo test test-unit test-integration test-stores test-gpu soak lint format image test-image benchmark lock readme clean
 
 help:
 	@echo "make demo        the whole chain on the miniature: data set, LoRA, images, decision"
 	@echo "make test        unit and integration tests; test-unit and test-integration are its halves"
 	@echo "make test-stores the stores that Debian has, Ceph and Swift: artifacts, promotions and the chain; installs them, as root"
+	@echo "make test-gpu    training, exactness, drawing and memory on a GPU, one of which it needs"
 	@echo "make soak        the chain stopped and killed at 50 random moments; some 5 minutes"
 	@echo "make lint        ruff, mypy, hadolint"
 	@echo "make image       the container image $(IMAGE)"
@@ -58,6 +59,11 @@ test-stores: $(VENV)/development
 	dpkg -s $(STORE_PACKAGES) >/dev/null 2>&1 || { apt-get update && apt-get install -y --no-install-recommends $(STORE_PACKAGES); }
 	SDLORA_STORES=ceph,swift $(BIN)/python -m pytest -k "ceph or swift" \
 	  tests/integration/test_artifacts.py tests/integration/test_registry_races.py tests/integration/test_chain.py
+
+# Not side by side: they share the memory of one device.
+test-gpu: $(VENV)/development
+	@$(BIN)/python -m tests.gpu
+	$(BIN)/python -m pytest tests/gpu
 
 soak: $(VENV)/development
 	SDLORA_SOAK=50 $(BIN)/python -m pytest --timeout=7200 -s tests/integration/test_disturbed.py

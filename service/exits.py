@@ -183,12 +183,17 @@ def judge(error: Exception) -> tuple[ExitCode, str]:
         return error.exit_code, str(error)
     if isinstance(error, OSError) and error.errno in FULL_DISK | REFUSING_DISK | FAILING_DISK:
         return ExitCode.INPUT_OUTPUT, f"{error.strerror}: {error.filename or 'a file'}; {disk_advice(error)}"
-    if type(error).__name__ == "OutOfMemoryError":
+    if out_of_memory(error):
         return (
             ExitCode.OUT_OF_DEVICE_MEMORY,
             f"the device has not enough memory, try a smaller batch or resolution: {_one_line(error)}",
         )
     return ExitCode.BUG, f"{type(error).__name__}: {_one_line(error)}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch found no memory: it has a class of its own for a device that is full, and none for a full host."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -32,6 +32,7 @@ from service.training.attempts import begin_attempt
 from service.training.callbacks import Checkpoints, Costs, SamplePictures, Samples, StopOnRequest
 from service.training.checkpoints import committer, newest_on_all
 from service.training.costs import Capped, Meter, spent_before
+from service.training.determinism import deterministic_kernels
 from service.training.encoded.loading import encode_dataset
 from service.training.pictures import sample_prompts
 from service.training.processes.coordinator import Coordinator
@@ -71,7 +72,7 @@ def train(settings: TrainSettings) -> str:
     if workers.needed and not is_worker(os.environ):
         run_workers(worker_main, settings, workers)
     else:
-        with reporting_lost_peers():
+        with reporting_lost_peers(), deterministic_kernels(settings.deterministic):
             _train_in_this_process(run, dataset_path, recipe, settings)
     return _reported(run, settings)
 

@@ -261,6 +261,11 @@ class TrainSettings(DiffusionSettings):
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = decides(
         "auto", description="Precision of the frozen models; the LoRA is always fp32. auto: bf16 on a GPU that has it."
     )
+    deterministic: bool = only_how(
+        False,
+        description="Takes none but deterministic kernels, as a CPU does anyway: on a GPU, a run that is resumed has the bits "
+        "of one that is not only with them. They are slower.",
+    )
     gradient_checkpointing: bool = only_how(
         False, description="Computes activations twice rather than keep them: a third slower, for much less memory."
     )

@@ -1,7 +1,8 @@
 """One step of the training: its samples, their losses, and whether they are finite."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from service.diffusion.family import NoiseScheduler
 from service.diffusion.objective import denoising_loss
-from service.exits import Diverged
+from service.exits import Diverged, OutOfDeviceMemory, out_of_memory
 from service.settings.train import TrainSettings
 from service.training.encoded.samples import EncodedDataset
 from service.training.randomness import draw, global_batch
@@ -22,6 +23,29 @@ class StepResult(NamedTuple):
     step: int
     losses: Tensor
     gradient_norm: Tensor
+
+
+@contextmanager
+def naming_memory_settings(settings: TrainSettings) -> Iterator[None]:
+    """A block that needs the memory of a step. Raises OutOfDeviceMemory with the settings that would need less of it.
+
+    First those that change nothing of the LoRA but the order of sums: the run goes on with them from its checkpoint.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        found = f"a step of TRAIN_BATCH_SIZE={settings.batch_size} at TRAIN_RESOLUTION={settings.resolution}"
+        parts = settings.gradient_accumulation_steps
+        ways = [] if settings.gradient_checkpointing else ["TRAIN_GRADIENT_CHECKPOINTING=true"]
+        ways += [f"TRAIN_GRADIENT_ACCUMULATION_STEPS={2 * parts}"] if settings.batch_size % (2 * parts) == 0 else []
+        ways += [] if settings.cache_on_device == "never" else ["TRAIN_CACHE_ON_DEVICE=never"]
+        goes_on = f"set {', '.join(ways)}, with which the same run goes on; or " if ways else ""
+        raise OutOfDeviceMemory(
+            f"{found} needs more memory than the device has: {goes_on}take a larger GPU, or a smaller batch or resolution "
+            "under a new RUN_ID"
+        ) from error
 
 
 class StepLoss:
@@ -77,8 +101,8 @@ class StepLoss:
         """Raises Diverged, naming the images of this process, at the first step whose loss or gradient is not finite."""
         losses = torch.stack([result.losses for result in results])
         finite = torch.isfinite(losses).all(dim=1)
-        # fp16 scales the loss and skips steps that overflow: there a norm that is not finite is no divergence.
-        if self._accelerator.mixed_precision != "fp16":
+        # A scaler skips steps that overflow: there a norm that is not finite is no divergence.
+        if self._accelerator.scaler is None:
             finite &= torch.isfinite(torch.stack([result.gradient_norm for result in results]))
         if bool(finite.all()):
             return

@@ -22,7 +22,7 @@ from service.training.encoded.samples import EncodedDataset
 from service.training.measuring import measure_held_out
 from service.training.optimizers import new_optimizer, new_schedule
 from service.training.progress import Measurement, Point, Progress, best, out_of_patience, ratios
-from service.training.steps import StepLoss, StepResult
+from service.training.steps import StepLoss, StepResult, naming_memory_settings
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +81,7 @@ class Trainer:
         self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
         self._step_loss = StepLoss(accelerator, self.denoiser, noise_scheduler, samples, settings)
         self._open_point: list[StepResult] = []
+        self._skipped: list[int] = []
         kept = [self.progress, self.schedule]
         self.average = EMAModel(self.parameters, decay=settings.ema_decay, foreach=True) if settings.ema_decay else None
         accelerator.register_for_checkpointing(*kept, *([self.average] if self.average else []))
@@ -119,7 +120,8 @@ class Trainer:
         for step in progress_bar(steps, "training", len(steps), self._figures):
             if self.finished:
                 break
-            self._open_point.append(StepResult(step, *self.take_step(step)))
+            with naming_memory_settings(self.settings):
+                self._open_point.append(StepResult(step, *self.take_step(step)))
             self.progress.step = step + 1
             if self._measurement_is_due() or self.progress.step % self.settings.log_every == 0:
                 self._close_point()
@@ -153,6 +155,8 @@ class Trainer:
         accelerator.unscale_gradients()
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         self.optimizer.step()
+        if self.optimizer.step_was_skipped:
+            self._skipped.append(step + 1)
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
@@ -168,6 +172,9 @@ class Trainer:
         self._step_loss.assert_finite(self._open_point)
         means = self.accelerator.reduce(torch.stack([losses.mean(), norms.mean()]), "mean").tolist()
         self._open_point.clear()
+        if self._skipped:
+            log.warning("steps skipped, as fp16 overflowed; the scale of the loss is lowered", steps=self._skipped)
+            self._skipped = []
         point = Point(self.progress.step, means[0], means[1], float(self.schedule.get_last_lr()[0]))
         self.progress.points.append(point)
         self.accelerator.log({"loss": point.loss, "learning_rate": point.learning_rate}, step=point.step)

@@ -17,7 +17,7 @@ from service.dataset.candidates import Record
 from service.dataset.captions.text import clean_caption, is_nothing, styled, with_style, within_limit
 from service.dataset.notes import Note
 from service.diffusion.families import token_counter
-from service.exits import BadData, OutOfDeviceMemory
+from service.exits import BadData, OutOfDeviceMemory, out_of_memory
 from service.logs import progress_bar
 from service.settings.data_prep import DataPrepSettings
 from service.storage.interface import ObjectStore
@@ -122,7 +122,7 @@ def in_batches(
         try:
             texts = texts_of([image for _, image in batch])
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if size == 1:
                 raise OutOfDeviceMemory("the captioner needs more device memory than there is for one image") from error
@@ -134,13 +134,6 @@ def in_batches(
             continue
         waiting = waiting[size:]
         yield dict(zip((name for name, _ in batch), texts, strict=True))
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for a device that is full, and none for a full host."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _remembering(batches: Iterator[dict[str, str]], cache: "CaptionCache") -> Iterator[tuple[str, str]]:

@@ -69,7 +69,7 @@ class SD15Pipeline:
 
     def autocast(self) -> AbstractContextManager[object]:
         """None on a CPU, where all is float32."""
-        dtype = self._pipeline.dtype
+        dtype = self._pipeline.unet.dtype
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
     @torch.no_grad()
@@ -90,12 +90,15 @@ class SD15Pipeline:
             width=drawing.resolution,
             callback_on_step_end=on_step_end,
             callback_on_step_end_tensor_inputs=[],
-            output_type="np",
+            output_type="latent",
         ).images
+        vae, processor = self._pipeline.vae, self._pipeline.image_processor
+        decoded = vae.decode(drawn.to(vae.dtype) / vae.config["scaling_factor"]).sample
+        drawn = processor.postprocess(decoded, output_type="np")
         if not np.isfinite(drawn).all():
             # They would be drawn black, with a warning at most.
             raise BadData("the model draws pictures that are not finite; nothing is published of them")
-        pictures: list[Image.Image] = self._pipeline.image_processor.numpy_to_pil(drawn)
+        pictures: list[Image.Image] = processor.numpy_to_pil(drawn)
         return pictures
 
     @torch.no_grad()
@@ -150,9 +153,9 @@ def open_pipeline(settings: DiffusionSettings) -> SD15Pipeline:
     """MODEL_BASE on the best device there is, in half precision on a GPU. Raises MissingInput, BadData, BadConfiguration."""
     disable_progress_bar()  # ours are for the work that takes time
     files = locate_model(settings, "model_base")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    half = torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    dtype = half if device == "cuda" else torch.float32
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    half = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    dtype = half if device.type == "cuda" else torch.float32
     with loading(files):
         pipeline = StableDiffusionPipeline.from_pretrained(
             files.name,
@@ -163,4 +166,15 @@ def open_pipeline(settings: DiffusionSettings) -> SD15Pipeline:
             **files.options,
         )
     pipeline.set_progress_bar_config(disable=True)
-    return SD15Pipeline(pipeline.to(device, dtype))
+    return placed(pipeline, device, dtype)
+
+
+def placed(pipeline: StableDiffusionPipeline, device: torch.device, dtype: torch.dtype) -> SD15Pipeline:
+    """Diffusers' pipeline, to draw there and so; its autoencoder in float32 where all else is in float16.
+
+    The activations of some autoencoders are larger than float16 can hold (65,504): they would draw black pictures.
+    """
+    pipeline.to(device, dtype)
+    if dtype == torch.float16:
+        pipeline.vae.to(dtype=torch.float32)
+    return SD15Pipeline(pipeline)

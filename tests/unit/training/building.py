@@ -64,15 +64,20 @@ def settings_for(**options: object) -> TrainSettings:
     return TrainSettings(**{"batch_size": 4, "max_steps": 6, "learning_rate": 1e-2, "checkpoint_every": 3, **options})
 
 
-def trainer_for(settings: TrainSettings, *, samples: EncodedDataset | None = None, held_out: int = 1) -> Trainer:
-    """A trainer of a small U-Net; `held_out` images are measured."""
+def trainer_for(
+    settings: TrainSettings,
+    *,
+    samples: EncodedDataset | None = None,
+    held_out: int = 1,
+    accelerator: Accelerator | None = None,
+) -> Trainer:
+    """A trainer of a small U-Net; `held_out` images are measured. On the CPU, unless `accelerator` says otherwise."""
     unet = small_unet()
     torch.manual_seed(settings.seed)
     add_lora(unet, settings)
     measured = HeldOut(torch.ones(held_out, *SHAPE), {STATES: torch.zeros(held_out, 5, 12)})
-    return Trainer(
-        Accelerator(cpu=True), UNetDenoiser(unet), DDPMNoise(DDPMScheduler()), samples or encoded(), measured, settings
-    )
+    place = accelerator or Accelerator(cpu=True)
+    return Trainer(place, UNetDenoiser(unet), DDPMNoise(DDPMScheduler()), samples or encoded(), measured, settings)
 
 
 def trained_state(trainer: Trainer) -> dict[str, torch.Tensor]:

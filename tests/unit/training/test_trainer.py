@@ -6,12 +6,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from structlog.testing import capture_logs
 from torch.nn import functional as F
 
 from service.diffusion.lora import lora_parameters, lora_state
 from service.diffusion.sd15.denoiser import UNetDenoiser
 from service.diffusion.sd15.lora import add_lora
-from service.exits import BadConfiguration, Stopped
+from service.exits import BadConfiguration, ExitCode, OutOfDeviceMemory, Stopped
 from service.training import measuring
 from service.training.randomness import draw, global_batch
 from service.training.trainer import Callback, Trainer
@@ -202,3 +203,49 @@ def test_stopped_between_any_two_pieces_of_work_and_resumed_the_run_ends_with_th
         resumed.fit([])
         assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_state(resumed).items()), moment
         assert resumed.progress.measurements == measured
+
+
+def test_steps_that_the_scaler_of_fp16_skips_are_told_and_end_nothing() -> None:
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu")  # what Accelerate sets up for fp16, which it refuses on a CPU
+    trainer = trainer_for(settings_for(max_steps=8, log_every=4), accelerator=accelerator)
+    start = trained_state(trainer)
+    overflows = {1, 2, 5}
+    trainer.parameters[0].register_hook(
+        lambda gradient: gradient + (float("inf") if trainer.progress.step + 1 in overflows else 0)
+    )
+    with capture_logs() as logs:
+        trainer.fit([])
+    assert [entry["steps"] for entry in logs if entry["event"].startswith("steps skipped")] == [[1, 2], [5]]
+    moved = trained_state(trainer)
+    assert all(torch.isfinite(tensor).all() for tensor in moved.values())
+    assert any(not torch.equal(start[name], moved[name]) for name in start)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: you tried 9 bytes")]
+)
+def test_a_step_that_needs_too_much_memory_names_the_settings_that_need_less(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    trainer = trainer_for(settings_for(gradient_accumulation_steps=2))
+    monkeypatch.setattr(trainer, "take_step", full)
+    with pytest.raises(OutOfDeviceMemory) as told:
+        trainer.fit([])
+    assert told.value.exit_code == ExitCode.OUT_OF_DEVICE_MEMORY
+    assert str(told.value).startswith("a step of TRAIN_BATCH_SIZE=4 at TRAIN_RESOLUTION=1024 needs more memory")
+    assert "TRAIN_GRADIENT_CHECKPOINTING=true, TRAIN_GRADIENT_ACCUMULATION_STEPS=4" in str(told.value)
+
+
+def test_what_is_set_already_is_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    settings = settings_for(batch_size=1, gradient_checkpointing=True, cache_on_device="never")
+    trainer = trainer_for(settings)
+    monkeypatch.setattr(trainer, "take_step", full)
+    with pytest.raises(OutOfDeviceMemory, match="than the device has: take a larger GPU, or a smaller batch"):
+        trainer.fit([])
