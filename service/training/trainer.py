@@ -1,5 +1,6 @@
 """The training loop: the LoRA on encoded images, through Accelerate."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -157,6 +158,8 @@ class Trainer:
         self.optimizer.step()
         if self.optimizer.step_was_skipped:
             self._skipped.append(step + 1)
+            # The schedule counts it all the same: its rates are those of the numbers of steps. Torch takes that for a mistake.
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)` before", UserWarning)
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
