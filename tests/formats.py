@@ -25,6 +25,7 @@ from service.artifacts.kinds import (
     rows,
     samples,
     tensorboard,
+    votes,
 )
 from service.artifacts.kinds.kind import Statement
 from service.artifacts.manifest import FileEntry, Manifest
@@ -48,6 +49,8 @@ KINDS: list[tuple[ModuleType, list[type[Place]], list[type]]] = [
             evaluation.Counts,
             evaluation.Nearest,
             evaluation.Champion,
+            votes.Votes,
+            votes.Vote,
         ],
     ),
     (retraining, [layout.Retraining], [retraining.Retraining]),

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.artifacts.kinds.evaluation import Finding, Outcome
 from service.artifacts.kinds.measurements import Arrays, Measurements
+from service.evaluation.blind import VOTES
 from service.evaluation.criteria.adherence import ADHERENCE
 from service.evaluation.criteria.bleed import BLEED
 from service.evaluation.criteria.broken import BROKEN
@@ -19,6 +20,7 @@ from service.evaluation.criteria.liveness import LIVENESS
 from service.evaluation.criteria.memorisation import COPIES, MEMORISATION
 from service.evaluation.criteria.similarity import SIMILARITY
 from service.evaluation.criteria.style import STYLE
+from service.evaluation.criteria.votes import BLIND_VOTES
 from service.evaluation.sample import Sample
 from service.settings.evaluate import EvaluateSettings
 
@@ -66,6 +68,8 @@ def measure(sample: Sample) -> Arrays:
 def examine(measurements: Measurements, settings: EvaluateSettings) -> list[Finding]:
     """Holds each measurement against its threshold: a finding for each criterion, in their order."""
     asked = criteria(champion=FEATURES in measurements.arrays)
+    if VOTES in measurements.arrays:
+        asked += (BLIND_VOTES,)
     return [criterion.examine(measurements, settings) for criterion in asked]
 
 

@@ -3,7 +3,6 @@
 The pages show what was decided: all that they say of a criterion stands in its finding. The same inputs give the same bytes.
 """
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -17,12 +16,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from service.artifacts.kinds.evaluation import PAGE_FILE, REPORT_FILE, Evaluation, Finding, Unit, write_json
+from service.artifacts.kinds.evaluation import (
+    COMPARE_FILE,
+    PAGE_FILE,
+    REPORT_FILE,
+    Evaluation,
+    Finding,
+    Unit,
+    write_json,
+)
+from service.evaluation.compare import Pairs, comparison_page
+from service.evaluation.embedding import data_uri, picture_uri
 from service.templates import rendered
 
 PAGE = Path(__file__).with_name("report.html.jinja")
 REPORT = Path(__file__).with_name("report.md.jinja")
-LARGEST_PNG = 4_000_000
 READABLE = 0.5
 """Of its size, at which the labels of a grid can still be read: half of 24 pixels."""
 SMOOTHED_FROM = 40
@@ -43,7 +51,7 @@ class Exhibits:
 
     grid: base above LoRA; nearest: what was drawn above the nearest training images, None where that is not known;
     champion: champion above LoRA, None where no other LoRA reigned; candidates: what each strength that was tried drew;
-    losses, held_out: by training step, empty where they are not known.
+    losses, held_out: by training step, empty where they are not known; pairs: to vote on, None for no compare.html.
     """
 
     grid: Image.Image
@@ -52,6 +60,7 @@ class Exhibits:
     candidates: Image.Image | None = None
     losses: Curve = ()
     held_out: Curve = ()
+    pairs: Pairs | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,13 @@ class CriterionRow:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, exhibits: Exhibits) -> None:
-    """Writes evaluation.json, report.md, and index.html, one page that needs no other file and no network, into `folder`."""
+    """Writes evaluation.json, report.md, index.html and compare.html into `folder`; the pages need no network."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(evaluation, folder)
     (folder / PAGE_FILE).write_text(_page(evaluation, exhibits), encoding="utf-8")
     (folder / REPORT_FILE).write_text(_report(evaluation), encoding="utf-8")
+    if exhibits.pairs:
+        (folder / COMPARE_FILE).write_text(comparison_page(exhibits.pairs), encoding="utf-8")
 
 
 def _page(evaluation: Evaluation, exhibits: Exhibits) -> str:
@@ -86,6 +97,7 @@ def _page(evaluation: Evaluation, exhibits: Exhibits) -> str:
         confidence=f"{evaluation.confidence:.3g}",
         rows=[_row(finding) for finding in evaluation.findings],
         pictures={name: _shown(picture) for name, picture in pictures.items() if picture},
+        compare=COMPARE_FILE if exhibits.pairs else None,
         chart=_chart(exhibits.losses, exhibits.held_out),
         settings={name: _plain(value) for name, value in sorted(evaluation.settings.items())},
     )
@@ -99,7 +111,7 @@ def _report(evaluation: Evaluation) -> str:
 
 
 def _shown(picture: Image.Image) -> dict[str, Any]:
-    return {"uri": _picture(picture), "size": picture.size, "readable": round(picture.width * READABLE)}
+    return {"uri": picture_uri(picture), "size": picture.size, "readable": round(picture.width * READABLE)}
 
 
 def _row(finding: Finding) -> CriterionRow:
@@ -109,17 +121,6 @@ def _row(finding: Finding) -> CriterionRow:
         return CriterionRow(finding, base, lora, "", "")
     gain, ends = f"{finding.gain.value:+.3g}", f"{finding.gain.low:+.3g} to {finding.gain.high:+.3g}"
     return CriterionRow(finding, base, lora, gain, ends)
-
-
-def _picture(image: Image.Image) -> str:
-    """The picture as a data: URI; PNG, or JPEG where photographs would make the page too heavy to open."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    if buffer.tell() <= LARGEST_PNG:
-        return _data_uri("image/png", buffer.getvalue())
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
-    return _data_uri("image/jpeg", buffer.getvalue())
 
 
 def _chart(losses: Curve, held_out: Curve) -> str | None:
@@ -142,7 +143,7 @@ def _chart(losses: Curve, held_out: Curve) -> str | None:
         axes.legend(frameon=False)
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return _data_uri("image/svg+xml", buffer.getvalue())
+    return data_uri("image/svg+xml", buffer.getvalue())
 
 
 def _draw_training(axes: Any, losses: Curve) -> None:
@@ -163,10 +164,6 @@ def _draw_training(axes: Any, losses: Curve) -> None:
 def _columns(curve: Curve) -> tuple[list[int], list[float]]:
     finite = [(step, loss) for step, loss in curve if isfinite(loss)]
     return [step for step, _ in finite], [loss for _, loss in finite]
-
-
-def _data_uri(media_type: str, content: bytes) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _plain(value: Any) -> str:

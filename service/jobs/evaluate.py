@@ -1,5 +1,6 @@
 """`sdlora evaluate`: the LoRA against the base model on held-out images; promote, hold or reject."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read as read_dataset
 from service.artifacts.kinds.evaluation import Champion
 from service.artifacts.kinds.images import BASE, GRID, LORA
+from service.artifacts.kinds.images import read as read_images
 from service.artifacts.kinds.lora import Lora, read_curves
 from service.artifacts.kinds.lora import read as read_lora
 from service.artifacts.kinds.measurements import Candidate
+from service.artifacts.kinds.votes import read_files
 from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of
@@ -29,7 +32,9 @@ from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.imported import lora_of
 from service.diffusion.trained_on import check_comparable, check_trained_on
 from service.evaluation.adherence import content_of
+from service.evaluation.blind import with_votes
 from service.evaluation.choosing import chosen, halves
+from service.evaluation.compare import Pairs
 from service.evaluation.gate import criteria, decide, examine, measure
 from service.evaluation.judges import LoadedJudges
 from service.evaluation.metrics import kid, mean
@@ -105,12 +110,16 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
     """The path of the evaluation: from what was measured, without a model."""
     champion = champion_now(run.store, settings.champion)
     against = champion.model_dump() if champion else None
-    recipe = identity(settings, **made_of(settings, lora, dataset_path), champion=against)
+    votes = read_files(settings.votes or [], "EVALUATE_VOTES")
+    hashes = sorted(hashlib.sha256(content).hexdigest() for content in votes.values()) or None
+    recipe = identity(settings, **made_of(settings, lora, dataset_path), champion=against, votes=hashes)
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
     measured_at = measured(run, settings, lora, dataset_path, rival_now(champion, settings, lora))
     found = measurements.read_arrays(fetch(run.store, measured_at, settings.work_dir))
+    if votes:
+        found = with_votes(found, votes, read_images(run.store, found.of.images).version)
     findings = examine(found, settings)
     decision = decide(findings)
     prompts = list(dict.fromkeys(found.of.prompts))
@@ -135,6 +144,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
     exhibits = exhibits_of(run, settings, content, found.of, training)
     with scratch_folder(settings.work_dir) as folder:
         write_evaluation(folder, content, exhibits)
+        evaluation.write_votes(sorted(votes.values()), folder)
         parents = [lora.path, dataset_path, measured_at]
         evaluation.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
     return result.path
@@ -150,16 +160,18 @@ def exhibits_of(
     """What the page shows beside the figures."""
     images = fetch(run.store, of.images, settings.work_dir, stopping.check)
     curves = read_curves(fetch(run.store, content.lora, settings.work_dir))
-    drawn = read_pictures(images / LORA)
+    sides = pictures_of(run, settings, of.images)
+    drawn = sides.lora
     nearest = neighbours_grid(content.nearest, drawn, training)
+    pairs = Pairs(of.images, read_images(run.store, of.images).version, of.prompts, sides)
     champion = None
     if of.champion_images:
-        sides = (alone(run, settings, of.champion_images), drawn)
-        above, below = (by_prompt(side, of.variations) for side in sides)
+        reigning = alone(run, settings, of.champion_images)
+        above, below = (by_prompt(side, of.variations) for side in (reigning, drawn))
         champion = comparison_grid(content.prompts, above, below, ("champion", "LoRA"))
     candidates = {f"{one.scale:g}": alone(run, settings, one.images)[:: of.variations] for one in of.candidates}
     tried = rows_grid(candidates) if candidates else None
-    return Exhibits(read_picture(images / GRID), nearest, champion, tried, *curves)
+    return Exhibits(read_picture(images / GRID), nearest, champion, tried, *curves, pairs)
 
 
 def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None) -> str:

@@ -9,9 +9,10 @@ import structlog
 from service import stopping
 from service.artifacts import layout
 from service.artifacts.copying import copy_artifact
+from service.artifacts.fetching import fetch
 from service.artifacts.history import History, append
 from service.artifacts.kinds.dataset import Dataset
-from service.artifacts.kinds.evaluation import read
+from service.artifacts.kinds.evaluation import VOTES_FOLDER, read
 from service.artifacts.kinds.lora import Lora
 from service.artifacts.kinds.registry import Entry
 from service.artifacts.manifest import Manifest
@@ -66,7 +67,8 @@ def reproduce(settings: ReproduceSettings) -> None:
         elif manifest.kind == Lora.KIND:
             remarks.append(f"{path} was trained elsewhere: it was taken as it is")
         stopping.check()
-    again = evaluate(evaluation_settings(scratch, then, places))
+    votes = votes_of_then(store, then, settings.work_dir)
+    again = evaluate(evaluation_settings(scratch, then, votes, places))
 
     found = reproduction(then, made(scratch, again, settings.work_dir), scratch.uri, remarks)
     add_facts(same=found.same, decision_then=found.decision_then, decision_now=found.decision_now)
@@ -116,7 +118,13 @@ def training_settings(store: ObjectStore, path: str, manifest: Manifest, places:
     return settings_of(TrainSettings, manifest.settings, run_id=place.run, **how, **places)
 
 
-def evaluation_settings(scratch: ObjectStore, then: Made, places: dict[str, Any]) -> EvaluateSettings:
+def votes_of_then(store: ObjectStore, then: Made, work_dir: Path) -> list[str]:
+    """The files of votes that the evaluation kept, on this machine."""
+    folder = fetch(store, then.path, work_dir, stopping.check) / VOTES_FOLDER
+    return [str(file) for file in sorted(folder.glob("*.json"))]
+
+
+def evaluation_settings(scratch: ObjectStore, then: Made, votes: list[str], places: dict[str, Any]) -> EvaluateSettings:
     """Those with which the evaluation was made; the champion of then becomes that of a model of the scratch store.
 
     As it came out there: its weights may have another hash. One that the evaluation does not rest on is left out.
@@ -134,4 +142,5 @@ def evaluation_settings(scratch: ObjectStore, then: Made, places: dict[str, Any]
         recipe = {**recipe, "champion": OF_THEN}
     else:
         recipe = {**recipe, "champion": None}
+    recipe = {**recipe, "votes": votes or None}  # there are hashes in it, which name no file
     return settings_of(EvaluateSettings, recipe, run_id=place.run, fail_unless_promoted=False, **places)

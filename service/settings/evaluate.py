@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
 from service.settings.base import MOST_PIXELS, MOST_STEPS, check_seeds
-from service.settings.common import Identifier, prefixed, split_list
+from service.settings.common import Identifier, StringList, prefixed, split_list
 from service.settings.declaring import decides, only_how
 from service.settings.models import MINIATURE, ClipSettings, DiffusionSettings
-from service.settings.places import ArtifactPath, LoraPath
+from service.settings.places import ArtifactPath, LoraPath, checked_place
 
 STRONGEST = 4
 FOR_MINIATURE = {"style_reference": "reconstructed", "adherence_margin": 3.0}
@@ -27,6 +27,9 @@ def _strengths(scales: list[float]) -> list[float]:
 
 
 Scales = Annotated[list[float], NoDecode, BeforeValidator(split_list), AfterValidator(_strengths)]
+Votes = Annotated[
+    StringList, Field(min_length=1), AfterValidator(lambda places: [checked_place(place) for place in places])
+]
 
 
 class EvaluateSettings(ClipSettings, DiffusionSettings):
@@ -203,6 +206,22 @@ class EvaluateSettings(ClipSettings, DiffusionSettings):
         before=0.0,
         allow_inf_nan=False,
         description="A LoRA is held when its gain in held-out loss, base − LoRA, is for certain below this.",
+    )
+    votes: Votes | None = decides(
+        None,
+        stage="deciding",
+        before=None,
+        description="Files of votes that an evaluation's `compare.html` made, local or s3:// paths, a line each or separated "
+        "by commas: how people who did not know which is which chose between base and LoRA. Without one, nobody is asked.",
+    )
+    votes_share: float = decides(
+        0.5,
+        stage="deciding",
+        before=0.5,
+        ge=0,
+        lt=1,
+        description="Of the prompts on which EVALUATE_VOTES decide, the LoRA must win more than this share, for certain: by "
+        "the exact interval of a sign test.",
     )
     fail_unless_promoted: bool = only_how(
         False, description="Exit 80 when the decision is not `promote`, for pipelines that stop there."

@@ -1,6 +1,7 @@
 """Drawing, measuring and deciding are three works: what a setting does not decide is not done again for it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,13 +16,15 @@ from service.artifacts.history import History, append
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read_metadata
 from service.artifacts.kinds.registry import Entry
+from service.artifacts.kinds.votes import Vote, Votes
 from service.artifacts.notes import Complete
 from service.artifacts.publishing import list_artifacts, read_manifest
 from service.diffusion.drawing import comparison
 from service.evaluation import judges
+from service.evaluation.blind import lora_is_left
 from service.evaluation.gate import CRITERIA, criteria
 from service.evaluation.judges import LoadedJudges
-from service.exits import Rejected
+from service.exits import BadConfiguration, BadData, MissingInput, Rejected
 from service.jobs.evaluate import evaluate
 from service.jobs.infer import infer
 from service.jobs.promote import promote
@@ -107,6 +110,49 @@ def test_another_clip_measures_anew_the_pictures_that_are_stored(without_drawing
     again = read(without_drawing, evaluate(EvaluateSettings(model_clip=str(tmp_path / "clip"))))
     assert again.measurements != before.measurements
     assert again.findings == before.findings, "it is the same CLIP in another place"
+
+
+def test_votes_that_the_page_asked_for_are_a_criterion_more_and_nothing_is_drawn_or_measured_for_it(
+    without_models: ObjectStore, tmp_path: Path
+) -> None:
+    path = evaluate(EvaluateSettings())
+    before, page = read(without_models, path), fetch(without_models, path, Path("unused")) / "compare.html"
+    told = re.search(r'data-images="([^"]+)" data-version="([^"]+)"', page.read_text(encoding="utf-8"))
+    assert told is not None
+    images, version = told.groups()
+    assert read_manifest(without_models, images).version == version
+    against = [Vote(picture=number, chosen="right" if lora_is_left(version, number) else "left") for number in range(4)]
+    file = tmp_path / "votes.json"
+    file.write_bytes(Votes(images=images, version=version, votes=against).to_bytes())
+    voted_at = evaluate(EvaluateSettings(votes=[str(file)]))
+    voted = read(without_models, voted_at)
+    assert voted.measurements == before.measurements
+    assert voted.findings[:-1] == before.findings
+    assert (voted.findings[-1].name, voted.findings[-1].base, voted.findings[-1].lora) == ("votes", 1.0, 0.0)
+    kept = fetch(without_models, voted_at, Path("unused")) / "votes" / "0.json"
+    assert kept.read_bytes() == file.read_bytes()
+    moved = shutil.move(file, tmp_path / "moved.json")
+    assert evaluate(EvaluateSettings(votes=[str(moved)])) == voted_at, "by what is in it, not by its name"
+    assert evaluate(EvaluateSettings()) == path
+
+
+def test_votes_that_cannot_be_counted_end_the_evaluation_in_one_line_and_nothing_is_published(
+    without_models: ObjectStore, tmp_path: Path
+) -> None:
+    before = made(without_models)
+    file, other = tmp_path / "votes.json", tmp_path / "other.json"
+    file.write_bytes(Votes(images="runs/x/images/1", version="0" * 16, votes=[]).to_bytes())
+    shutil.copy(file, other)
+    with pytest.raises(BadConfiguration, match="on runs/x/images/1 in version 0000"):
+        evaluate(EvaluateSettings(votes=[str(file)]))
+    with pytest.raises(BadConfiguration, match=r"other\.json twice"):
+        evaluate(EvaluateSettings(votes=[str(file), str(other)]))
+    file.write_text("{")
+    with pytest.raises(BadData, match=r"votes\.json is no JSON"):
+        evaluate(EvaluateSettings(votes=[str(file)]))
+    with pytest.raises(MissingInput, match=r"EVALUATE_VOTES=nowhere\.json"):
+        evaluate(EvaluateSettings(votes=["nowhere.json"]))
+    assert made(without_models) == before
 
 
 def test_an_evaluation_names_the_lora_the_data_set_and_what_it_was_measured_from(store: ObjectStore) -> None:

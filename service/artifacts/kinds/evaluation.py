@@ -28,11 +28,16 @@ SCHEMA = 2
 JSON_FILE = "evaluation.json"
 PAGE_FILE = "index.html"
 REPORT_FILE = "report.md"
+COMPARE_FILE = "compare.html"
+VOTES_FOLDER = "votes"
 
 FILES = {
     JSON_FILE: "What was measured and decided, for programs.",
     PAGE_FILE: "The same for people: one page that needs no other file and no network.",
     REPORT_FILE: "The same in short, as a comment that a pull request can show.",
+    COMPARE_FILE: "The pictures of base and LoRA in pairs, without a word which is which, to vote on: one page that needs "
+    "no other file and no network, and makes a file for EVALUATE_VOTES.",
+    f"{VOTES_FOLDER}/0.json, …": "The votes that were counted, if there were any.",
 }
 
 Outcome = Literal["promote", "hold", "reject"]
@@ -63,9 +68,15 @@ class Missing:
     held_out_images: int | None
     prompts: int | None
     seeds: int | None
+    voted_prompts: int | None = None
 
     def __str__(self) -> str:
-        named = {"seed": self.seeds, "prompt": self.prompts, "held-out image": self.held_out_images}
+        named = {
+            "seed": self.seeds,
+            "prompt": self.prompts,
+            "held-out image": self.held_out_images,
+            "voted prompt": self.voted_prompts,
+        }
         ways = [f"{count} more {name}{'s' * (count > 1)}" for name, count in named.items() if count]
         return f"about {' or '.join(ways)} would decide it" if ways else "more images would hardly decide it"
 
@@ -100,7 +111,8 @@ class Finding(BaseModel):
     missing: Missing | None = Field(
         None,
         description="Of what is held because its interval straddles the threshold: what would decide it. Seeds and prompts "
-        "are EVALUATE_VARIATIONS and EVALUATE_MAX_PROMPTS; more held-out images come with their captions as prompts.",
+        "are EVALUATE_VARIATIONS and EVALUATE_MAX_PROMPTS; more held-out images come with their captions as prompts. Of votes, "
+        "on how many further prompts they would have to decide.",
     )
 
 
@@ -200,6 +212,13 @@ def write_json(evaluation: Evaluation, folder: Path) -> None:
     """Writes evaluation.json into `folder`; the same evaluation gives the same bytes."""
     text = evaluation.model_dump_json(indent=2) + "\n"
     (folder / JSON_FILE).write_text(text, encoding="utf-8")
+
+
+def write_votes(votes: Sequence[bytes], folder: Path) -> None:
+    """Keeps files of votes beside what was decided by them."""
+    for number, content in enumerate(votes):
+        (folder / VOTES_FOLDER).mkdir(exist_ok=True)
+        (folder / VOTES_FOLDER / f"{number}.json").write_bytes(content)
 
 
 def read_json(folder: Path) -> Evaluation:

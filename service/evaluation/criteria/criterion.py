@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from service.artifacts.kinds.evaluation import Finding, Interval, Outcome, Unit
+from service.artifacts.kinds.evaluation import Finding, Interval, Missing, Outcome, Unit
 from service.artifacts.kinds.measurements import Measurements
 from service.evaluation.missing import Doubt, missing
 from service.evaluation.sample import Sample
@@ -21,12 +21,14 @@ class Figures:
     base: of what the LoRA is compared with, which may be the champion.
 
     doubt: where the width of the gain's interval comes from, of a gain that more prompts or images would tell better.
+    missing: what would decide it, where no doubt tells.
     """
 
     base: float | None
     lora: float
     gain: Interval | None = None
     doubt: Doubt | None = None
+    missing: Missing | None = None
 
     @property
     def finite(self) -> bool:
@@ -81,8 +83,10 @@ class Criterion:
         clause = self.clauses[outcome if figures.finite else "not finite"]
         said = clause.format(base=figures.base, lora=figures.lora, gain=figures.gain, threshold=threshold)
         lacking = None
-        if outcome == "hold" and figures.gain and figures.doubt:
-            lacking = missing(figures.gain, threshold, figures.doubt)
+        if outcome == "hold":
+            lacking = figures.missing
+            if figures.gain and figures.doubt:
+                lacking = missing(figures.gain, threshold, figures.doubt)
         if lacking:
             said = f"{said} ({lacking})"
         return Finding(**common, needed=needed, outcome=outcome, clause=said, missing=lacking)

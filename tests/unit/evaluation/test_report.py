@@ -13,10 +13,12 @@ from PIL import Image
 from service.artifacts.documents import WrittenByNewer
 from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, Nearest, read_json
 from service.diffusion.drawing.grid import comparison_grid
+from service.evaluation.compare import Pairs
 from service.evaluation.criteria.criterion import Figures
 from service.evaluation.gate import CRITERIA, decide
 from service.evaluation.missing import Doubt
 from service.evaluation.report import Exhibits, write_evaluation
+from service.evaluation.sample import Sides
 from service.exits import BadData
 from service.settings.evaluate import EvaluateSettings
 
@@ -274,6 +276,16 @@ def test_a_newer_evaluation_is_said_to_be_that_and_never_damaged(tmp_path: Path)
     (tmp_path / "evaluation.json").write_text('{"schema_version": 3}')
     with pytest.raises(WrittenByNewer, match=r"evaluation\.json.*newer version"):
         read_json(tmp_path)
+
+
+def test_the_page_links_the_blind_comparison_where_there_is_one(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (16, 16), "red")
+    pairs = Pairs("runs/demo/images/1", "0123", ["an apple"], Sides([picture], [picture]))
+    write_evaluation(tmp_path, evaluation(), exhibits(pairs=pairs))
+    assert references((tmp_path / "index.html").read_text(encoding="utf-8")).addresses.count("compare.html") == 1
+    found = references((tmp_path / "compare.html").read_text(encoding="utf-8"))
+    assert found.tags.count("img") == 2
+    assert all(address.startswith("data:") for address in found.addresses)
 
 
 def test_without_losses_the_page_has_no_chart(tmp_path: Path) -> None:
