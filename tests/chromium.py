@@ -17,7 +17,7 @@ import pytest
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CODES = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Backspace": 8, "Tab": 9, "Enter": 13}
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe")
-PATIENCE = 60
+PATIENCE = 30
 """Seconds that the browser has for an answer."""
 
 
@@ -79,7 +79,7 @@ class Page:
             ready, _, _ = select.select([self.from_browser], [], [], max(end - time.monotonic(), 0))
             assert ready, f"the browser told nothing more within {PATIENCE} s; the last was {self.events[-3:]}"
             content = os.read(self.from_browser, 1 << 20)
-            assert content, "the browser has ended"
+            assert content, "the browser has ended; chromium.log says why"
             self._rest += content
         line, _, self._rest = self._rest.partition(b"\0")
         found: dict[str, Any] = json.loads(line)
@@ -103,6 +103,9 @@ def opened(file: Path, downloads: Path) -> Iterator[Page]:
             stdout=told,
             stderr=told,
         )
+    # Its ends are its own, so that ours are told when it ends.
+    os.close(their_in)
+    os.close(their_out)
     try:
         page = Page(our_out, our_in)
         page.ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads), eventsEnabled=True)
@@ -116,5 +119,5 @@ def opened(file: Path, downloads: Path) -> Iterator[Page]:
     finally:
         browser.terminate()
         browser.wait(timeout=PATIENCE)
-        for descriptor in (their_in, our_out, our_in, their_out):
-            os.close(descriptor)
+        os.close(our_in)
+        os.close(our_out)
