@@ -1,6 +1,5 @@
 """`sdlora evaluate`: the LoRA against the base model on held-out images; promote, hold or reject."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from service.artifacts.kinds.images import read as read_images
 from service.artifacts.kinds.lora import Lora, read_curves
 from service.artifacts.kinds.lora import read as read_lora
 from service.artifacts.kinds.measurements import Candidate
-from service.artifacts.kinds.votes import read_files
+from service.artifacts.kinds.votes import hashes_of, read_files
 from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
 from service.diffusion.drawing.comparison import Comparison, images_of
@@ -111,8 +110,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
     champion = champion_now(run.store, settings.champion)
     against = champion.model_dump() if champion else None
     votes = read_files(settings.votes or [], "EVALUATE_VOTES")
-    hashes = sorted(hashlib.sha256(content).hexdigest() for content in votes.values()) or None
-    recipe = identity(settings, **made_of(settings, lora, dataset_path), champion=against, votes=hashes)
+    recipe = identity(settings, **made_of(settings, lora, dataset_path), champion=against, votes=hashes_of(votes))
     result = result_of(run, layout.Evaluation, settings, recipe)
     if result.made:
         return result.path
@@ -161,13 +159,12 @@ def exhibits_of(
     images = fetch(run.store, of.images, settings.work_dir, stopping.check)
     curves = read_curves(fetch(run.store, content.lora, settings.work_dir))
     sides = pictures_of(run, settings, of.images)
-    drawn = sides.lora
-    nearest = neighbours_grid(content.nearest, drawn, training)
+    nearest = neighbours_grid(content.nearest, sides.lora, training)
     pairs = Pairs(of.images, read_images(run.store, of.images).version, of.prompts, sides)
     champion = None
     if of.champion_images:
         reigning = alone(run, settings, of.champion_images)
-        above, below = (by_prompt(side, of.variations) for side in (reigning, drawn))
+        above, below = (by_prompt(side, of.variations) for side in (reigning, sides.lora))
         champion = comparison_grid(content.prompts, above, below, ("champion", "LoRA"))
     candidates = {f"{one.scale:g}": alone(run, settings, one.images)[:: of.variations] for one in of.candidates}
     tried = rows_grid(candidates) if candidates else None

@@ -63,7 +63,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Missing:
-    """How many more would decide what is held, of each alone and if the gain stays what it is; null where none would."""
+    """How many more would decide what is held, of each alone and if the gain stays what it is; null where none would.
+
+    voted_prompts: of votes, on how many more prompts they would have to decide.
+    """
 
     held_out_images: int | None
     prompts: int | None
@@ -111,8 +114,7 @@ class Finding(BaseModel):
     missing: Missing | None = Field(
         None,
         description="Of what is held because its interval straddles the threshold: what would decide it. Seeds and prompts "
-        "are EVALUATE_VARIATIONS and EVALUATE_MAX_PROMPTS; more held-out images come with their captions as prompts. Of votes, "
-        "on how many further prompts they would have to decide.",
+        "are EVALUATE_VARIATIONS and EVALUATE_MAX_PROMPTS; more held-out images come with their captions as prompts.",
     )
 
 

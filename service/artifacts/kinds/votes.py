@@ -4,7 +4,8 @@ It says which side was chosen, and not of whom the side was: that follows from t
 votes can see it.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -53,3 +54,8 @@ def read_files(places: Sequence[str], setting: str) -> dict[str, bytes]:
         Votes.from_bytes(content, place)
         found[place] = content
     return found
+
+
+def hashes_of(files: Mapping[str, bytes]) -> list[str] | None:
+    """What votes are known by, wherever their files lie: the sha256 of each; None without any."""
+    return sorted(hashlib.sha256(content).hexdigest() for content in files.values()) or None

@@ -7,7 +7,7 @@ from service.artifacts import kinds
 from tests.formats import KINDS, PAGE, page
 
 SHARED = {"kind"}
-NO_ARTIFACT = {"registry", "exclusions"}
+NO_ARTIFACT = {"votes", "registry", "exclusions"}
 
 
 def test_the_page_of_formats_has_the_tables_that_the_code_gives() -> None:
@@ -21,5 +21,6 @@ def test_every_kind_and_every_field_is_described() -> None:
     # Of plain classes, whose fields stand in the sentence above the table.
     assert set(undescribed) == {
         "path", "size", "sha256", "value", "low", "high", "prompts", "variations", "held_out_images", "seeds",
+        "voted_prompts",
         "prompt", "picture", "training", "cosine",
     }  # fmt: skip
