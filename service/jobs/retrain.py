@@ -34,6 +34,7 @@ from service.settings.train import TrainSettings
 from service.storage.interface import NotFound, ObjectStore
 from service.storage.opening import open_store
 from service.storage.scratch import scratch_folder
+from service.training.costs import spent_before
 
 TRIES = 5
 """How often others may change the champion while we evaluate against the one before."""
@@ -56,14 +57,17 @@ def retrain(settings: RetrainSettings) -> str:
     run_id = run_id_of(model, TrainSettings(**places), dataset)
     run, here = Run(store, run_id), places | {"run_id": run_id}
     judging = EvaluateSettings(**here, champion=model, lora=None, dataset=None, fail_unless_promoted=False)
-    result = result_of(run, layout.Retraining, judging, identity(judging))
     add_facts(run=run_id)
+    result = result_for(run, judging, run.lora_path)
     if result.made:
         return already_done(store, result)
     log.info("retraining", run=run_id, dataset=dataset)
 
     with watch.stage("train", run):
         lora = trained(TrainSettings(**here, dataset=dataset))
+    result = result_for(run, judging, lora)
+    if result.made:
+        return already_done(store, result)  # what a limit has ended, and nobody has raised since
     with watch.stage("evaluate and promote", run):
         judged, entry = decided(run, lora, judging, settings)
     found = told(run, lora, judged, entry, settings)
@@ -102,6 +106,19 @@ def dataset_of_now(places: dict[str, Any]) -> str:
         raise BadConfiguration("DATA_PREP_STEP=shard makes no data set; retrain needs `all`, or a TRAIN_DATASET")
     stopping.check()
     return path
+
+
+def result_for(run: Run, judging: EvaluateSettings, lora: str) -> Result:
+    """Where the report on this LoRA is, or belongs, judged with these settings.
+
+    A LoRA that a limit has ended has one of its own: with a higher limit, retrain goes on to the whole.
+    """
+    return result_of(run, layout.Retraining, judging, recipe_of(judging, lora))
+
+
+def recipe_of(judging: EvaluateSettings, lora: str) -> dict[str, Any]:
+    """What decides a report, in a run that decides the LoRA."""
+    return identity(judging, lora=lora)
 
 
 def already_done(store: ObjectStore, result: Result) -> str:
@@ -166,6 +183,9 @@ def told(run: Run, lora: str, judged: str, entry: int | None, settings: RetrainS
     found = evaluation.read(run.store, judged, settings.work_dir)
     champion = found.champion.lora if found.champion else None
     seconds = spent(run)
+    seconds["train"] = max(
+        seconds.get("train", 0.0), round(spent_before(run), 1)
+    )  # attempts that were killed noted theirs
     hourly = settings.price_per_hour
     return Retraining(
         model=settings.named_model(),
@@ -207,7 +227,7 @@ def publish(run: Run, found: Retraining, result: Result, judging: EvaluateSettin
         if changed:
             (folder / retraining.DIFFERENCE_FILE).write_bytes(changed.to_bytes())
         parents = [found.lora, found.dataset]
-        retraining.write(run.store, folder, path=result.path, parents=parents, recipe=identity(judging))
+        retraining.write(run.store, folder, path=result.path, parents=parents, recipe=recipe_of(judging, found.lora))
 
 
 def changes(store: ObjectStore, found: Retraining) -> DatasetDifference | None:

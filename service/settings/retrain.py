@@ -17,7 +17,7 @@ class RetrainSettings(ChangeSettings):
     )
     price_per_hour: float | None = only_how(
         None,
-        ge=0,
+        gt=0,
         validation_alias="price_per_hour",
         description="What an hour of this machine costs, in any currency; the report tells the price then.",
     )

@@ -18,6 +18,7 @@ from service.artifacts.publishing import list_artifacts
 from service.exits import ExitCode
 from service.storage.local import LocalStore
 from tests.integration.chain import End, finish, finish_killed, start
+from tests.releases import aged
 
 KILLS = int(os.environ.get("SDLORA_SOAK", "4"))
 MODEL = "pixel-art"
@@ -135,12 +136,33 @@ def test_the_same_images_in_another_folder_with_other_times_are_unchanged(
     assert end.events[-1]["page"] == first[1].events[-1]["page"]
 
 
-def test_what_was_rolled_back_does_not_come_back_by_itself(first: tuple[Path, End], tmp_path: Path) -> None:
+def test_what_was_withdrawn_does_not_come_back_by_itself_and_prune_leaves_what_says_so(
+    first: tuple[Path, End], tmp_path: Path
+) -> None:
     folder = copied(first, tmp_path)
     withdrawn = {"RETIRE_LORAS": str(history(folder).entries[0].lora), "RETIRE_REASON": "not ours"}
     assert finish("retire", folder, VARIABLES | withdrawn).code == ExitCode.DONE
+    everything = {"PRUNE_ALL_RUNS": "true", "PRUNE_DRY_RUN": "false"}
+    aged(folder / "artifacts")
+    assert finish("prune", folder, VARIABLES | everything).code == ExitCode.DONE
     assert finish("retrain", folder, with_images(first[0], 12)).events[-1]["event"] == "already done"
     assert history(folder).champion is None
+
+
+def test_what_a_limit_has_ended_is_judged_and_goes_on_with_a_higher_limit(
+    first: tuple[Path, End], tmp_path: Path
+) -> None:
+    variables = with_images(first[0], 12) | {"TRAIN_MAX_STEPS": "6"}
+    limited = variables | {"TRAIN_MAX_HOURS": "0.000001"}
+    capped = finish("retrain", tmp_path, limited)
+    assert capped.code == ExitCode.DONE, capped.events[-3:]
+    assert "/capped/" in capped.events[-1]["lora"]
+    again = finish("retrain", tmp_path, limited)
+    assert (again.code, again.events[-1]["event"], trained_in(again)) == (ExitCode.DONE, "already done", False)
+    whole = finish("retrain", tmp_path, variables)
+    assert whole.code == ExitCode.DONE, whole.events[-3:]
+    assert "/capped/" not in whole.events[-1]["lora"]
+    assert [entry.lora for entry in history(tmp_path).entries] == [capped.events[-1]["lora"], whole.events[-1]["lora"]]
 
 
 def test_ten_more_images_are_one_new_run_judged_against_the_champion_and_rejected_with_the_sentence_or_promoted(

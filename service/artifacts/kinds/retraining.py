@@ -43,7 +43,9 @@ class Retraining(Document):
     champion_dataset: str | None = Field(
         description="Path of the data set that the champion was trained on; null where there is none to compare with."
     )
-    seconds: dict[str, float] = Field(description="How long each stage took, over all starts of the run; see Spent.")
+    seconds: dict[str, float] = Field(
+        description="How long each stage took, over all starts of the run; of starts that were killed, the training alone."
+    )
     price: float | None = Field(description="What these seconds cost at PRICE_PER_HOUR; null without it.")
 
     @property
