@@ -7,6 +7,8 @@ import json
 import os
 import random
 import shutil
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ import pytest
 from service import miniature
 from service.artifacts.history import History
 from service.artifacts.kinds import evaluation
+from service.artifacts.notes import Attempt
 from service.artifacts.publishing import list_artifacts
 from service.exits import ExitCode
+from service.settings.demo import DEMO_VARIABLES
 from service.storage.local import LocalStore
 from tests.integration.chain import End, finish, finish_killed, start
 from tests.releases import aged
@@ -153,9 +157,14 @@ def test_what_a_limit_has_ended_is_judged_and_goes_on_with_a_higher_limit(
     first: tuple[Path, End], tmp_path: Path
 ) -> None:
     variables = with_images(first[0], 12) | {"TRAIN_MAX_STEPS": "6"}
-    limited = variables | {"TRAIN_MAX_HOURS": "0.000001"}
+    assert finish_killed("retrain", tmp_path, variables, lambda _, line: '"checkpoint committed"' in line)
+    [run] = (tmp_path / "artifacts" / "runs").glob(f"{MODEL}-*")
+    earlier = Attempt(attempt="earlier", step=0, started=datetime(2026, 1, 1, tzinfo=UTC), seconds=36_000)
+    (run / "attempts" / f"{earlier.name}.json").write_bytes(earlier.to_bytes())
+    limited = variables | {"TRAIN_MAX_HOURS": "10"}
     capped = finish("retrain", tmp_path, limited)
     assert capped.code == ExitCode.DONE, capped.events[-3:]
+    assert json.loads((report_of(capped, tmp_path) / "retraining.json").read_text())["seconds"]["train"] > 36_000
     assert "/capped/" in capped.events[-1]["lora"]
     again = finish("retrain", tmp_path, limited)
     assert (again.code, again.events[-1]["event"], trained_in(again)) == (ExitCode.DONE, "already done", False)
@@ -193,6 +202,25 @@ def test_ten_more_images_are_one_new_run_judged_against_the_champion_and_rejecte
     assert "10 added" in (report_of(better, folder) / "report.md").read_text()
     assert len(json.loads((report_of(better, folder) / "difference.json").read_text())["added"]) == 10
     assert "10 added" in (report_of(better, folder) / "index.html").read_text()
+
+
+@pytest.mark.skipif(
+    "SDLORA_SOAK" not in os.environ, reason="trains the whole profile: minutes; SDLORA_SOAK asks for it"
+)
+def test_with_shuffled_captions_it_ends_with_80_and_the_sentence_of_the_evaluation(tmp_path: Path) -> None:
+    variables = with_images(tmp_path, 120)
+    captions = sorted((tmp_path / "images").glob("*.txt"))
+    for file, text in zip(captions, random.Random(1).sample([f.read_text() for f in captions], 120), strict=True):
+        file.write_text(text)
+    small = [name for name in VARIABLES if name.startswith(("TRAIN_", "EVALUATE_"))]
+    variables = {name: value for name, value in variables.items() if name not in small} | {"TRAIN_PROFILE": "miniature"}
+    of_demo = {name: value for name, value in DEMO_VARIABLES.items() if name.startswith("EVALUATE_")}
+    end = finish("retrain", tmp_path, variables | of_demo)
+    assert end.code == ExitCode.REJECTED, end.events[-3:]
+    told = json.loads((report_of_rejected(tmp_path) / "retraining.json").read_text())
+    assert end.last("failed")["error"] == told["reason"]
+    assert history(tmp_path).entries == ()
+    sys.stderr.write(f"{told['reason']}\n")
 
 
 def report_of_rejected(folder: Path) -> Path:
