@@ -49,7 +49,9 @@ def evaluated(store: ObjectStore, run_id: str, champion: Entry | None = None, **
         "counts": Counts(prompts=2, variations=2, held_out_images=20),
         "prompts": ["an apple", "a boat"],
         "lora": path.path,
-        "champion": Champion(lora=champion.lora or "", version=champion.version) if champion else None,
+        "champion": Champion(lora=champion.lora or "", version=champion.version, scale=champion.scale)
+        if champion
+        else None,
         "dataset": path.dataset,
         "measurements": None,
         "settings": {"lora_version": path.version},

@@ -105,10 +105,10 @@ def objection_to(found: Evaluation, path: str, lora: Lora, champion: Entry | Non
         return f"{path} says {found.decision}: {found.reason}"
     if lora.parents and found.dataset != lora.dataset:
         return f"{path} is of the data set {found.dataset}, and {lora.path} was trained on {lora.dataset}"
-    against, reigning = found.champion, champion.version if champion else None
-    if (against.version if against else None) != reigning:
-        then = against.lora if against else "no champion"
-        now = champion.lora if champion else "none"
+    against = found.champion
+    if (against and (against.version, against.scale)) != (champion and (champion.version, champion.scale)):
+        then = f"{against.lora} at strength {against.scale:g}" if against else "no champion"
+        now = f"{champion.lora} at strength {champion.scale:g}" if champion else "none"
         return f"{path} was made against {then}, and the champion is {now} now: run evaluate again, with PROMOTE_MODEL"
     return ""
 

@@ -101,7 +101,12 @@ REFUSED: dict[str, tuple[Callable[[ObjectStore], str], ExitCode, str]] = {
     "one against an older champion": (
         lambda store: evaluated(store, "two", Entry(lora="runs/zero/lora", version="0" * 16)),
         ExitCode.REJECTED,
-        "made against runs/zero/lora, and the champion is runs/one/lora",
+        "made against runs/zero/lora at strength 1, and the champion is runs/one/lora at strength 1",
+    ),
+    "one against the champion at another strength": (
+        lambda store: evaluated(store, "two", last(store).model_copy(update={"scale": 0.8})),
+        ExitCode.REJECTED,
+        "made against runs/one/lora at strength 0.8, and the champion is runs/one/lora at strength 1",
     ),
     "one of another data set": (
         lambda store: evaluated(store, "two", last(store), dataset="datasets/other/1"),

@@ -181,6 +181,15 @@ class Evaluation(BaseModel):
     )
     settings: dict[str, Any] = Field(description="The settings that led to it, and the version of the LoRA.")
 
+    @property
+    def compared_with(self) -> str:
+        """For people: the champion that the LoRA was compared with, or why with none."""
+        if self.champion is None:
+            return "no champion to compare with"
+        strength = "" if self.champion.scale == 1 else f" at strength {self.champion.scale:g}"
+        itself = all(finding.against == "base" for finding in self.findings)
+        return f"champion {self.champion.lora}{strength}{', which is this LoRA' if itself else ''}"
+
     def finding(self, name: str) -> Finding:
         """The finding of one criterion; raises KeyError when it was not among them."""
         return {finding.name: finding for finding in self.findings}[name]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.artifacts.documents import WrittenByNewer
-from service.artifacts.kinds.evaluation import Counts, Evaluation, Interval, Nearest, read_json
+from service.artifacts.kinds.evaluation import Champion, Counts, Evaluation, Interval, Nearest, read_json
 from service.diffusion.drawing.grid import comparison_grid
 from service.evaluation.compare import Pairs
 from service.evaluation.criteria.criterion import Figures
@@ -182,6 +182,21 @@ def test_the_report_has_a_line_for_each_measurement_with_its_figures_interval_th
     assert "| Distance to the style | 0.171 | 0.048 | +0.123 | +0.091 to +0.155 | interval above 0 | promote |" in lines
     assert "| Copies of training images | 0 | 3 |  |  |  | told |" in lines
     assert "| `00003.png` | `000017_0123456789ab.png` | 0.953 |" in lines
+
+
+def test_both_pages_name_the_champion_that_the_lora_was_compared_with_or_say_why_there_is_none(tmp_path: Path) -> None:
+    champion = Champion(lora="runs/old/lora", version="1", scale=0.8)
+    compared = [evaluation().findings[0].model_copy(update={"against": "champion"})]
+    for changes, said in (
+        ({}, "no champion to compare with"),
+        ({"champion": champion}, "champion runs/old/lora at strength 0.8, which is this LoRA"),
+        ({"champion": champion, "findings": compared}, "champion runs/old/lora at strength 0.8"),
+    ):
+        write_evaluation(tmp_path, evaluation(**changes), exhibits())
+        for file in ("index.html", "report.md"):
+            text = (tmp_path / file).read_text(encoding="utf-8")
+            assert f" · {said}" in text
+            assert ("which is this LoRA" in text) == said.endswith("this LoRA")
 
 
 def test_text_from_the_web_is_no_part_of_a_comment_on_a_pull_request(tmp_path: Path) -> None:
