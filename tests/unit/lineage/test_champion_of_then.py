@@ -32,7 +32,7 @@ def test_the_champion_of_then_reigns_again_at_its_strength_in_the_version_that_i
     then = made(store, {"lora": OLD, "version": "of-then", "scale": 0.7}, measured=True)
     trained(scratch, "old")
     for _ in range(2):  # one that was stopped goes on
-        again = evaluation_settings(scratch, then, {})
+        again = evaluation_settings(scratch, then, [], {})
     assert again.champion == OF_THEN
     [entry] = History.read(scratch, OF_THEN).entries
     assert (entry.lora, entry.version, entry.scale) == (OLD, read_manifest(scratch, OLD).version, 0.7)
@@ -41,5 +41,5 @@ def test_the_champion_of_then_reigns_again_at_its_strength_in_the_version_that_i
 def test_a_champion_that_was_only_named_then_is_not_looked_for(tmp_path: Path) -> None:
     store, scratch = (open_store(str(tmp_path / name)) for name in ("then", "scratch"))
     then = made(store, {"lora": OLD, "version": "of-then"}, measured=False)
-    assert evaluation_settings(scratch, then, {}).champion is None
+    assert evaluation_settings(scratch, then, [], {}).champion is None
     assert not History.read(scratch, OF_THEN).entries
