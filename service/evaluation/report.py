@@ -49,12 +49,13 @@ Curve = Sequence[tuple[int, float]]
 class Exhibits:
     """What the page shows beside the figures.
 
-    grid: base above LoRA; nearest: what was drawn above the nearest training images, None where that is not known;
-    champion: champion above LoRA, None where no other LoRA reigned; candidates: what each strength that was tried drew;
+    grid: base above LoRA; extremes: the same of the prompts that lose and gain most; nearest: what was drawn above the nearest
+    training images; champion: champion above LoRA; candidates: what each strength that was tried drew; None is left out.
     losses, held_out: by training step, empty where they are not known; pairs: to vote on, None for no compare.html.
     """
 
     grid: Image.Image
+    extremes: Image.Image | None = None
     nearest: Image.Image | None = None
     champion: Image.Image | None = None
     candidates: Image.Image | None = None
@@ -87,6 +88,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, exhibits: Exhibits) -
 def _page(evaluation: Evaluation, exhibits: Exhibits) -> str:
     pictures = {
         "grid": exhibits.grid,
+        "extremes": exhibits.extremes,
         "champion": exhibits.champion,
         "candidates": exhibits.candidates,
         "nearest": exhibits.nearest,

@@ -1,12 +1,8 @@
 """`sdlora evaluate`: the LoRA against the base model on held-out images; promote, hold or reject."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import structlog
-from PIL import Image
 
 from service import stopping
 from service.artifacts import layout
@@ -15,31 +11,28 @@ from service.artifacts.history import History
 from service.artifacts.kinds import evaluation, measurements
 from service.artifacts.kinds.dataset import read as read_dataset
 from service.artifacts.kinds.evaluation import Champion
-from service.artifacts.kinds.images import BASE, GRID, LORA
+from service.artifacts.kinds.images import GRID
 from service.artifacts.kinds.images import read as read_images
 from service.artifacts.kinds.lora import Lora, read_curves
-from service.artifacts.kinds.lora import read as read_lora
-from service.artifacts.kinds.measurements import Candidate
 from service.artifacts.kinds.votes import hashes_of, read_files
 from service.artifacts.recipes import result_of
 from service.artifacts.runs import Run
-from service.diffusion.drawing.comparison import Comparison, images_of
-from service.diffusion.drawing.files import read_picture, read_pictures
+from service.diffusion.drawing.comparison import images_of
+from service.diffusion.drawing.files import read_picture
 from service.diffusion.drawing.grid import comparison_grid, rows_grid
-from service.diffusion.drawing.requests import Drawing, by_prompt
+from service.diffusion.drawing.requests import by_prompt
 from service.diffusion.images import CaptionedImage, read_split
 from service.diffusion.imported import lora_of
-from service.diffusion.trained_on import check_comparable, check_trained_on
-from service.evaluation.adherence import content_of
+from service.diffusion.trained_on import check_trained_on
 from service.evaluation.blind import with_votes
-from service.evaluation.choosing import chosen, halves
 from service.evaluation.compare import Pairs
+from service.evaluation.extremes import extremes, extremes_grid
 from service.evaluation.gate import criteria, decide, examine, measure
+from service.evaluation.judged import Choice, alone, choice_of, made_of, pictures_of, rival_of, scales_of, unprompted_of
 from service.evaluation.judges import LoadedJudges
-from service.evaluation.metrics import kid, mean
 from service.evaluation.neighbours import neighbours, neighbours_grid
 from service.evaluation.report import Exhibits, write_evaluation
-from service.evaluation.sample import Sample, Sides
+from service.evaluation.sample import Sample
 from service.exits import Rejected
 from service.outcome import add_facts
 from service.settings.evaluate import EvaluateSettings
@@ -74,22 +67,6 @@ def evaluate(settings: EvaluateSettings) -> str:
 def dataset_of(run: Run, settings: EvaluateSettings, lora: Lora) -> str:
     """Path of the data set whose held-out images are the measure: the LoRA's own, or the run's for a LoRA from elsewhere."""
     return settings.dataset or (lora.dataset if lora.parents else run.dataset())
-
-
-def made_of(settings: EvaluateSettings, lora: Lora, dataset_path: str) -> dict[str, Any]:
-    """What no setting tells of an evaluation. The LoRA's own data set goes without saying."""
-    own = lora.parents[:1] == [dataset_path]
-    return {
-        "lora": lora.path,
-        "lora_version": lora.version,
-        "dataset": None if own else dataset_path,
-        "scales": scales_of(settings, lora),
-    }
-
-
-def scales_of(settings: EvaluateSettings, lora: Lora) -> list[float]:
-    """The strengths to try; empty for the LoRA's own where that is 1."""
-    return settings.scales or ([] if lora.scale == 1 else [lora.scale])
 
 
 def champion_now(store: ObjectStore, model: str | None) -> Champion | None:
@@ -139,7 +116,7 @@ def decided(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str)
         measurements=measured_at,
         settings=recipe,
     )
-    exhibits = exhibits_of(run, settings, content, found.of, training)
+    exhibits = exhibits_of(run, settings, content, found, training)
     with scratch_folder(settings.work_dir) as folder:
         write_evaluation(folder, content, exhibits)
         evaluation.write_votes(sorted(votes.values()), folder)
@@ -152,23 +129,30 @@ def exhibits_of(
     run: Run,
     settings: EvaluateSettings,
     content: evaluation.Evaluation,
-    of: measurements.Measured,
+    found: measurements.Measurements,
     training: Sequence[CaptionedImage],
 ) -> Exhibits:
     """What the page shows beside the figures."""
+    of = found.of
     images = fetch(run.store, of.images, settings.work_dir, stopping.check)
     curves = read_curves(fetch(run.store, content.lora, settings.work_dir))
     sides = pictures_of(run, settings, of.images)
-    nearest = neighbours_grid(content.nearest, sides.lora, training)
-    pairs = Pairs(of.images, read_images(run.store, of.images).version, of.prompts, sides)
+    base, lora = (by_prompt(side, of.variations) for side in sides)
     champion = None
     if of.champion_images:
-        reigning = alone(run, settings, of.champion_images)
-        above, below = (by_prompt(side, of.variations) for side in (reigning, sides.lora))
-        champion = comparison_grid(content.prompts, above, below, ("champion", "LoRA"))
+        reigning = by_prompt(alone(run, settings, of.champion_images), of.variations)
+        champion = comparison_grid(content.prompts, reigning, lora, ("champion", "LoRA"))
     candidates = {f"{one.scale:g}": alone(run, settings, one.images)[:: of.variations] for one in of.candidates}
-    tried = rows_grid(candidates) if candidates else None
-    return Exhibits(read_picture(images / GRID), nearest, champion, tried, *curves, pairs)
+    return Exhibits(
+        grid=read_picture(images / GRID),
+        extremes=extremes_grid(extremes(found), content.prompts, base, lora),
+        nearest=neighbours_grid(content.nearest, sides.lora, training),
+        champion=champion,
+        candidates=rows_grid(candidates) if candidates else None,
+        losses=curves.loss,
+        held_out=curves.held_out_loss,
+        pairs=Pairs(of.images, read_images(run.store, of.images).version, of.prompts, sides),
+    )
 
 
 def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str, rival: Champion | None) -> str:
@@ -196,62 +180,6 @@ def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str
         measurements.write(run.store, folder, path=result.path, parents=parents, recipe=recipe)
     log.info("measured", measurements=result.path, criteria=asked)
     return result.path
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is judged. held_out: the images that decide; candidates: the strengths that were tried, none where there is one."""
-
-    comparison: Comparison
-    held_out: Sequence[CaptionedImage]
-    candidates: Sequence[Candidate] = ()
-
-
-def choice_of(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str) -> Choice:
-    """All prompts at one strength; of several, the one that half of the prompts choose, and the other half of them."""
-    weights = fetch(run.store, lora.path, settings.work_dir)  # before anything is drawn: it may be damaged
-    held_out = read_split(fetch(run.store, dataset_path, settings.work_dir, stopping.check), "validation")
-    comparison = comparison_of(settings, lora, dataset_path, [image.caption for image in held_out])
-    if len(settings.scales) < 2:
-        return Choice(comparison, held_out)
-    choosing, deciding = halves(comparison.prompts)
-    half = replace(comparison, prompts=choosing, place=layout.Tried)
-    tried = [replace(at_scale(half, scale), with_base=not number) for number, scale in enumerate(settings.scales)]
-    images = [images_of(run, settings, one) for one in tried]
-    candidates, needed = candidates_of(run, settings, tried, images, held_out, weights, dataset_path)
-    best = chosen(candidates, needed)
-    log.info("strength chosen", scale=best.scale, of=settings.scales, prompts=len(choosing))
-    others = [image for image in held_out if image.caption not in choosing]
-    return Choice(replace(at_scale(comparison, best.scale), prompts=deciding), others, candidates)
-
-
-def candidates_of(
-    run: Run,
-    settings: EvaluateSettings,
-    tried: Sequence[Comparison],
-    images: Sequence[str],
-    held_out: Sequence[CaptionedImage],
-    weights: Path,
-    dataset_path: str,
-) -> tuple[list[Candidate], float]:
-    """What became of each strength by the held-out images of these prompts alone; and the CLIPScore that is needed."""
-    first = pictures_of(run, settings, images[0])
-    sample = Sample(
-        prompts=[request.prompt for request in tried[0].requests],
-        pictures=first,
-        held_out=[image for image in held_out if image.caption in tried[0].prompts],
-        training=[],
-        style=read_dataset(run.store, dataset_path).style,
-        judges=LoadedJudges(settings, weights, first.base[0].width),
-    )
-    scores = sample.judges.clip_scores
-    found = []
-    for one, path in zip(tried, images, strict=True):
-        drawn = alone(run, settings, path)
-        distance = kid(sample.held_out_features, sample.judges.style_features(drawn))
-        adherence = mean(scores(drawn, sample.contents))
-        found.append(Candidate(scale=one.lora_scale, style_distance=distance, adherence=adherence, images=path))
-    return found, mean(scores(first.base, sample.contents)) - settings.adherence_margin
 
 
 def sample_of(
@@ -284,66 +212,3 @@ def sample_of(
         champion=alone(run, settings, images[-1]) if rival else None,
     )
     return sample, images
-
-
-def pictures_of(run: Run, settings: EvaluateSettings, path: str) -> Sides[Sequence[Image.Image]]:
-    """The pictures of both sides of published images."""
-    folder = fetch(run.store, path, settings.work_dir, stopping.check)
-    return Sides(read_pictures(folder / BASE), read_pictures(folder / LORA))
-
-
-def alone(run: Run, settings: EvaluateSettings, path: str) -> list[Image.Image]:
-    """The pictures of published images that were drawn with a LoRA alone."""
-    return read_pictures(fetch(run.store, path, settings.work_dir, stopping.check) / LORA)
-
-
-def rival_of(
-    run: Run, settings: EvaluateSettings, comparison: Comparison, champion: Champion, dataset_path: str
-) -> Comparison:
-    """What the champion draws: the same, at its own strength. The base's pictures are in the comparison already.
-
-    Raises MissingInput when its LoRA is gone, BadData when another one is there by now, BadConfiguration for that of another
-    base model.
-    """
-    check_comparable(read_lora(run.store, champion.lora), champion.version, settings)
-    recipe = identity(
-        settings,
-        "drawing",
-        lora=champion.lora,
-        lora_version=champion.version,
-        lora_scale=champion.scale,
-        dataset=dataset_path,
-    )
-    drawn = replace(comparison, with_base=False, place=layout.Rival)
-    return replace(drawn, lora=champion.lora, lora_scale=champion.scale, recipe=recipe)
-
-
-def comparison_of(settings: EvaluateSettings, lora: Lora, dataset_path: str, captions: Sequence[str]) -> Comparison:
-    """What is drawn: the captions of held-out images, each once, at the LoRA's own strength or the one that is asked for."""
-    return Comparison(
-        prompts=list(dict.fromkeys(captions))[: settings.max_prompts],
-        variations=settings.variations,
-        seed=settings.seed,
-        drawing=Drawing(settings.steps, settings.guidance, settings.resolution, settings.batch_size),
-        lora=lora.path,
-        lora_scale=next(iter(scales_of(settings, lora)), 1.0),
-        recipe=identity(settings, "drawing", **made_of(settings, lora, dataset_path)),
-    )
-
-
-def at_scale(comparison: Comparison, scale: float) -> Comparison:
-    """The same at one of several strengths."""
-    return replace(comparison, lora_scale=scale, recipe={**comparison.recipe, "lora_scale": scale})
-
-
-def unprompted_of(comparison: Comparison, count: int, style: str) -> Comparison | None:
-    """What is drawn to see whether the style bleeds: what `count` of the prompts ask for beside the style, one seed each.
-
-    None where fewer than 2 prompts have both.
-    """
-    contents = [content for prompt in comparison.prompts if (content := content_of(prompt, style)) != prompt]
-    prompts = list(dict.fromkeys(contents))[:count]
-    if len(prompts) < 2:
-        return None
-    recipe = {**comparison.recipe, "bleed_prompts": count}
-    return replace(comparison, prompts=prompts, variations=1, recipe=recipe, place=layout.Unprompted)

@@ -67,7 +67,16 @@ ARROWS: dict[str, set[str]] = {
     "dataset.captions": {"artifacts", "diffusion", "exits", "logs", "settings", "stopping", "storage"},
     "dataset.images": {"diffusion", "logs", "settings", "stopping", "storage"},
     "diffusion.sd15": {"artifacts", "diffusion.drawing", "exits", "settings", "stopping"},
-    "evaluation": {"artifacts.kinds", "diffusion", "diffusion.drawing", "exits", "settings", "templates"},
+    "evaluation": {
+        "artifacts",
+        "artifacts.kinds",
+        "diffusion",
+        "diffusion.drawing",
+        "exits",
+        "settings",
+        "stopping",
+        "templates",
+    },
     "training": {
         "artifacts",
         "artifacts.kinds",
