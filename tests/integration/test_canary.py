@@ -10,8 +10,8 @@ import pytest
 
 from service.__main__ import run
 from service.exits import ExitCode
-from service.jobs import infer
-from service.settings.infer import InferSettings
+from service.jobs import data_prep
+from service.settings.data_prep import DataPrepSettings
 from service.storage.opening import open_store
 from tests.conftest import use
 from tests.integration.canary import CANARIES, CANARY, sightings_in_folder, sightings_in_store
@@ -118,12 +118,12 @@ def test_a_bad_setting_shows_no_secret(job: str, variables: dict[str, str], leav
 def test_the_stack_trace_of_a_bug_shows_no_secret(
     log_format: str, leaving: Leaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def buggy(_: InferSettings) -> None:
+    def buggy(_: DataPrepSettings) -> None:
         secret = os.environ["AWS_SECRET_ACCESS_KEY"]
         raise KeyError(secret, {"token": [os.environ["HF_TOKEN"]]}, os.environ["https_proxy"])
 
-    monkeypatch.setattr(infer, "infer", buggy)
-    assert leaving("infer", LOG_FORMAT=log_format) == ExitCode.BUG
+    monkeypatch.setattr(data_prep, "data_prep", buggy)
+    assert leaving("data-prep", LOG_FORMAT=log_format) == ExitCode.BUG
     said = (leaving.folder / "said").read_text()
     assert "Traceback" in said
     assert "***" in said
