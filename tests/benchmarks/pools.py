@@ -1,8 +1,9 @@
 """Pools of measurements: LoRAs of known quality, really trained on the miniature and really drawn with.
 
 The data set are all subjects of the miniature in 8-bit style; some hundred of them are held out. good: the profile of the
-miniature. useless: weights of the same size and no direction, which change every picture and teach nothing. other captions:
-trained on captions that belong to other images. noise: trained on the images with their pixels shuffled.
+miniature; it is judged at strength 0.7 as well, where it draws less of the style and follows the prompts more. useless: weights
+of the same size and no direction, which change every picture and teach nothing. other captions: trained on captions that belong
+to other images. noise: trained on the images with their pixels shuffled.
 """
 
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.changed_lora import Change, publish_changed
 HELD_OUT_SHARE = 0.45
 """Nearly half: a pool of few prompts would be a poor population."""
 COLOURS = 16
+WEAKER = 0.7
 
 
 def pools_in(folder: Path, package: Path) -> dict[str, Measurements]:
@@ -61,7 +63,10 @@ def pools_in(folder: Path, package: Path) -> dict[str, Measurements]:
     for name, change in (("other-captions", other_captions), ("noise", shuffled_pixels)):
         changed = changed_dataset.publish_changed(store, dataset, name, change, work_dir)
         train(TrainSettings(run_id=name, dataset=changed, profile="miniature", **places))
-    return {name: _measured(store, name, dataset, places) for name in ("good", "useless", "other-captions", "noise")}
+    return {
+        f"good, at strength {WEAKER}": _measured(store, "good", dataset, places, scales=[WEAKER]),
+        **{name: _measured(store, name, dataset, places) for name in ("good", "useless", "other-captions", "noise")},
+    }
 
 
 def draw_subjects(package: Path, folder: Path) -> None:
@@ -77,10 +82,11 @@ def without_direction() -> Change:
     return lambda _, weights: torch.randn(weights.shape, generator=generator) * weights.std()
 
 
-def _measured(store: ObjectStore, run_id: str, dataset: str, places: dict[str, object]) -> Measurements:
-    settings = EvaluateSettings(
-        run_id=run_id, dataset=dataset, steps=20, guidance=2, variations=2, max_prompts=100, batch_size=30, **places
-    )
+def _measured(
+    store: ObjectStore, run_id: str, dataset: str, places: dict[str, object], **other: object
+) -> Measurements:
+    drawing = {"steps": 20, "guidance": 2, "variations": 2, "max_prompts": 100, "batch_size": 30}
+    settings = EvaluateSettings(run_id=run_id, dataset=dataset, **drawing, **places, **other)
     found = evaluation.read_json(fetch(store, evaluate(settings), settings.work_dir))
     assert found.measurements is not None
     return measurements.read_arrays(fetch(store, found.measurements, settings.work_dir))
