@@ -1,10 +1,7 @@
 """A model hub that refuses, fails, or says nothing: each ends as what it is, and what passes is waited for."""
 
-import io
 import json
-import socket
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -17,30 +14,12 @@ from tenacity import wait_none
 from service.diffusion import hub
 from service.diffusion.models import ModelFiles, loading
 from service.exits import AccessDenied, MissingInput, ServiceError, StorageUnreachable
+from tests.hubs import Fault, refusing, resetting
 from tests.servers import answering, free_port
 
 REVISION = "a" * 40
 CONTENT = b"{}" * 50_000
 FILES = ModelFiles("MODEL_BASE", "someone/model", {"revision": REVISION})
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-def refusal(status: int, code: str = "") -> Answer:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        if code:
-            handler.send_header("X-Error-Code", code)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    return answer
-
-
-def reset(handler: BaseHTTPRequestHandler) -> None:
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    handler.connection.close()
-    handler.wfile = io.BytesIO()  # type: ignore[assignment]
 
 
 def silent(handler: BaseHTTPRequestHandler) -> None:
@@ -79,7 +58,7 @@ def point_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def hub_that(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hub_that(answer: Fault, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with answering(answer) as port:
         point_to(port, monkeypatch)
         yield
@@ -101,20 +80,20 @@ def load() -> Path:
 @pytest.mark.parametrize(
     ("answer", "kind", "asked"),
     [
-        (refusal(404, "RepoNotFound"), MissingInput, 1),
-        (refusal(404, "RevisionNotFound"), MissingInput, 1),
-        (refusal(404), MissingInput, 1),
-        (refusal(403, "GatedRepo"), AccessDenied, 1),
-        (refusal(403), AccessDenied, 1),
-        (refusal(429), StorageUnreachable, 3),
-        (refusal(500), StorageUnreachable, 3),
-        (refusal(503), StorageUnreachable, 3),
-        (reset, StorageUnreachable, 3),
+        (refusing(404, "RepoNotFound"), MissingInput, 1),
+        (refusing(404, "RevisionNotFound"), MissingInput, 1),
+        (refusing(404), MissingInput, 1),
+        (refusing(403, "GatedRepo"), AccessDenied, 1),
+        (refusing(403), AccessDenied, 1),
+        (refusing(429), StorageUnreachable, 3),
+        (refusing(500), StorageUnreachable, 3),
+        (refusing(503), StorageUnreachable, 3),
+        (resetting, StorageUnreachable, 3),
         (silent, StorageUnreachable, 3),
     ],
 )
 def test_what_the_hub_answers_is_what_the_job_ends_with(
-    answer: Answer, kind: type[ServiceError], asked: int, monkeypatch: pytest.MonkeyPatch
+    answer: Fault, kind: type[ServiceError], asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[str] = []
 
@@ -146,7 +125,7 @@ def test_a_hub_that_cannot_be_reached_is_no_missing_model(monkeypatch: pytest.Mo
 
 def test_a_hub_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETRY_SECONDS", "30")  # where patience counts, and not the number of attempts
-    failures = [refusal(500), reset, *[refusal(503)] * 4]
+    failures = [refusing(500), resetting, *[refusing(503)] * 4]
     with hub_that(lambda handler: (failures.pop(0) if failures else whole)(handler), monkeypatch):
         assert load().read_bytes() == CONTENT
     assert failures == []
