@@ -16,7 +16,7 @@ from service.settings.infer import InferSettings
 from service.storage.local import LocalStore
 from service.training.trainer import Trainer
 from tests.gpu.device import DEVICE, ON_GPU
-from tests.gpu.learning import trained
+from tests.learning import trained
 
 DRAWING = Drawing(steps=1, guidance=4.0, resolution=256 if ON_GPU else None, batch_size=4)
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from service.training.progress import ratios
 from service.training.trainer import Trainer
 from tests.gpu.device import DEVICE, ON_GPU
-from tests.gpu.learning import trained
+from tests.learning import trained
 from tests.unit.training.building import distance
 
 CPU = torch.device("cpu")

@@ -5,52 +5,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler
 
-from service import miniature
-from service.diffusion.images import CaptionedImage
 from service.diffusion.objective import denoising_loss
 from service.diffusion.sd15.components import load_components
 from service.diffusion.sd15.noise import DDPMNoise
-from service.settings.train import TrainSettings
-from service.storage.opening import open_store
-from service.training.encoded.loading import encode_dataset
-from service.training.processes.coordinator import Coordinator
 from service.training.trainer import Trainer
+from tests.learning import trained
 
 STEPS = 30
 
 
-def trained(folder: Path, precision: str) -> Trainer:
-    settings = TrainSettings(
-        profile="miniature", model_base="miniature", work_dir=folder, max_steps=STEPS, batch_size=8, log_every=5,
-        validate_every=STEPS, checkpoint_every=STEPS, lr_scheduler="constant", mixed_precision=precision,
-        # Most CPUs take minutes for the gradients of convolutions in bf16.
-        target_modules=["attention"], rank=4, lora_alpha=4, learning_rate=2e-3,
-    )  # fmt: skip
-    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision as a rule
-    accelerator = Accelerator(cpu=True, mixed_precision=precision)
-    parts = load_components(settings)
-    images = [
-        CaptionedImage(path, f"8-bit illustration, {path.stem}") for path in sorted(miniature.SAMPLES.glob("*.png"))[:8]
-    ]
-    store = open_store(str(folder / "artifacts"))
-    data, held_out, _ = encode_dataset(
-        parts, images, images[:2], also=[], store=store, coordinator=Coordinator(accelerator), settings=settings
-    )
-    torch.manual_seed(0)
-    denoiser = parts.trainable(settings, torch.bfloat16 if precision == "bf16" else torch.float32)
-    trainer = Trainer(accelerator, denoiser, parts.noise_scheduler, data, held_out, settings)
-    trainer.fit([])
-    return trainer
+def of_thirty_steps(folder: Path, precision: str) -> Trainer:
+    often = {"max_steps": STEPS, "validate_every": STEPS, "checkpoint_every": STEPS, "log_every": 5}
+    # Attention alone, as it is there: most CPUs take minutes for the gradients of convolutions in bf16.
+    return trained(folder, precision, torch.device("cpu"), batch_size=8, **often)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Trainer, Trainer]]:
     folder = tmp_path_factory.mktemp("precision")
-    yield trained(folder, "no"), trained(folder, "bf16")
+    yield of_thirty_steps(folder, "no"), of_thirty_steps(folder, "bf16")
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
