@@ -50,6 +50,11 @@ def scales_of(settings: EvaluateSettings, lora: Lora) -> list[float]:
     return settings.scales or ([] if lora.scale == 1 else [lora.scale])
 
 
+def what_chooses(settings: EvaluateSettings) -> dict[str, Any]:
+    """Of the settings that else decide alone, the one by which a strength is chosen: with another, another may be."""
+    return {"adherence_margin": settings.adherence_margin} if len(settings.scales) > 1 else {}
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is judged. held_out: the images that decide; candidates: the strengths that were tried, none where there is one."""

@@ -28,7 +28,17 @@ from service.evaluation.blind import with_votes
 from service.evaluation.compare import Pairs
 from service.evaluation.extremes import extremes, extremes_grid
 from service.evaluation.gate import criteria, decide, examine, measure
-from service.evaluation.judged import Choice, alone, choice_of, made_of, pictures_of, rival_of, scales_of, unprompted_of
+from service.evaluation.judged import (
+    Choice,
+    alone,
+    choice_of,
+    made_of,
+    pictures_of,
+    rival_of,
+    scales_of,
+    unprompted_of,
+    what_chooses,
+)
 from service.evaluation.judges import LoadedJudges
 from service.evaluation.neighbours import neighbours, neighbours_grid
 from service.evaluation.report import Exhibits, write_evaluation
@@ -159,7 +169,8 @@ def measured(run: Run, settings: EvaluateSettings, lora: Lora, dataset_path: str
     """The path of the measurements: what models say of the images, for all criteria. rival: the champion to compare with."""
     asked = [criterion.name for criterion in criteria(champion=rival is not None)]
     against = rival.model_dump() if rival else None
-    recipe = identity(settings, "measuring", **made_of(settings, lora, dataset_path), criteria=asked, champion=against)
+    made = made_of(settings, lora, dataset_path) | what_chooses(settings)
+    recipe = identity(settings, "measuring", **made, criteria=asked, champion=against)
     result = result_of(run, layout.Measurements, settings, recipe)
     if result.made:
         return result.path

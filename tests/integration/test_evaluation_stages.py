@@ -320,6 +320,8 @@ def test_of_several_strengths_half_of_the_prompts_choose_one_and_the_others_deci
     assert not {captions[name] for name in read_measured(store, found.measurements).held_out} & set(choosing)
     page = (fetch(store, path, Path("unused")) / "index.html").read_text(encoding="utf-8")
     assert "Strength of the LoRA" in page
+    laxer = read(store, evaluate(EvaluateSettings(**strengths, adherence_margin=50.0)))
+    assert laxer.measurements != found.measurements, "the margin is what a strength was chosen by"
     key = promote(PromoteSettings(model="strengths", evaluation=path, force="whatever so few steps have taught it"))
     assert Entry.from_bytes(store.get(key), key).scale == found.scale
     images = infer(InferSettings(lora="registry:strengths", prompts=["a boat"]))
